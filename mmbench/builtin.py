@@ -1,0 +1,1 @@
+"""The core's own plugin: the floors. Imports no torch."""

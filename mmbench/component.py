@@ -1,0 +1,132 @@
+"""What a plugin declares (`Component`) and what a component is told about the data (`InputSpec`). Imports no torch.
+
+The torch side of the contracts (`FusionModel`, `AlignmentLoss`, `FeatureExtractor`) is in `mmbench.interfaces`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+API = 1
+"""Major version of the plugin API. A plugin that declares another major is refused by name."""
+
+Task = Literal["regression", "classification"]
+TASKS: tuple[Task, ...] = ("regression", "classification")
+KINDS = ("model", "loss", "metric", "extractor", "executor")
+FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
+"""The fields of a `Representation` that a loss may need and that an adapter can add."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One thing that a config can name: a model, a loss, a metric, an extractor or an executor.
+
+    It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings that are imported on first use.
+    """
+
+    kind: str
+    name: str
+    target: str
+    summary: str
+    config: str | None = None
+    """The pydantic class of its hyperparameters, in a module that imports no torch."""
+    paper: str = ""
+    needs: frozenset[str] = frozenset()
+    """Fields of the representation that a loss reads; an ``extra`` field is written ``extra.<key>`` and is never adapted."""
+    provides: frozenset[str] = frozenset()
+    """Fields of the representation that a model fills. A config class may narrow either with a method ``needs()`` or ``provides()``."""
+    terms: tuple[str, ...] = ()
+    """Names of a loss's terms, each of which can be weighted on its own."""
+    tasks: tuple[Task, ...] = TASKS
+    min_modalities: int = 1
+    extras: tuple[str, ...] = ()
+    """Importable packages that it needs beyond its distribution's own requirements."""
+    floor: bool = False
+    """A model that every table shows, trained as `training` says, whatever the experiment's own training is."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    api: int = API
+
+
+@dataclass(frozen=True)
+class ModalitySpec:
+    """One modality as a model receives it: `size` is the width of the features, or the vocabulary of the tokens; `length` the longest sample."""
+
+    kind: Literal["features", "tokens", "waveform"]
+    size: int
+    length: int
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model knows of the data before it sees a batch."""
+
+    modalities: Mapping[str, ModalitySpec]
+    task: Task
+    classes: tuple[str, ...] = ()
+    label_range: tuple[float, float] | None = None
+    prototypes: int = 1
+    """Number of categories of the data set (7 on MOSI and MOSEI, 3 on SIMS, the classes elsewhere)."""
+    train_size: int = 0
+
+    @property
+    def outputs(self) -> int:
+        """Number of values a model predicts for a sample: the classes, or 1."""
+        return len(self.classes) if self.task == "classification" else 1
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """Width of one modality's entry in a representation, and whether it is a sequence (else one vector, a sequence of length one)."""
+
+    width: int
+    sequence: bool
+
+
+@dataclass(frozen=True)
+class RepresentationSpec:
+    """What a model returns, known before its first forward pass. A field that the model does not fill is None (`encoded`: empty)."""
+
+    inputs: InputSpec
+    fused: int
+    encoded: Mapping[str, FieldSpec]
+    common: Mapping[str, FieldSpec] | None = None
+    unique: Mapping[str, FieldSpec] | None = None
+    unimodal_predictions: tuple[str, ...] | None = None
+    extra: frozenset[str] = frozenset()
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of the data, in their order."""
+        return tuple(self.inputs.modalities)
+
+
+@dataclass(frozen=True)
+class FitContext:
+    """What a component is told when training starts: `train_targets` is indexed by `Batch.index`."""
+
+    train_size: int
+    train_targets: Tensor  # (N,)
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of predictions: ``function(prediction, target) -> float`` on float64 arrays.
+
+    Regression: both (N,). Classification: `prediction` (N, classes) scores, `target` (N,) class indices.
+    With `per_class` the function returns one value for each class.
+    """
+
+    name: str
+    function: Callable[[np.ndarray, np.ndarray], Any]
+    higher_is_better: bool
+    range: tuple[float, float]
+    tasks: tuple[Task, ...]
+    summary: str = ""
+    per_class: bool = False

@@ -1,0 +1,1 @@
+"""Data sets: manifests, file formats, the memory-mapped store, checks, transforms and the simulator. Imports no torch."""

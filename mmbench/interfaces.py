@@ -1,0 +1,118 @@
+"""The contracts that a plugin implements. A method imports this module and `mmbench.batch`, and nothing else of the core."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from mmbench.batch import Batch, Representation, Sequence
+from mmbench.component import Component, FieldSpec, FitContext, InputSpec, Metric, ModalitySpec, RepresentationSpec
+
+__all__ = [
+    "AlignmentLoss", "Component", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel", "InputSpec", "Metric",
+    "ModalitySpec", "RepresentationSpec", "RunOutcome", "RunRequest",
+]  # fmt: skip
+
+
+class FusionModel(nn.Module):
+    """A network from a batch of modalities to a prediction and the features that losses may use.
+
+    A subclass takes ``(inputs: InputSpec, config)``, sets `spec`, and must not let padding or batch mates change a sample's output.
+    """
+
+    spec: RepresentationSpec
+
+    def __init__(self, inputs: InputSpec, config: Any):
+        super().__init__()
+
+    def forward(self, batch: Batch) -> Representation:
+        """Features and prediction of a batch of any size, one included."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in forward")
+
+    def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Named groups, for learning rates of their own in ``training.optimizer.groups``. Parameters in no group form ``model``."""
+        return {}
+
+    def on_fit_start(self, context: FitContext) -> None:
+        """Called once before the first epoch, with the training targets. State set here belongs in buffers."""
+
+
+class AlignmentLoss(nn.Module):
+    """One or more named scalar terms on a representation. A subclass takes ``(spec: RepresentationSpec, config)``.
+
+    `terms` names what `forward` can return. `active` holds the terms whose weight is not zero: the others need not be computed
+    and are not used. What the loss wants logged beside its terms it writes to `diagnostics`, detached.
+    Memory (prototypes, label banks) belongs in buffers, so that checkpoints carry it. Losses see training batches only.
+    """
+
+    terms: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, spec: RepresentationSpec, config: Any):
+        super().__init__()
+        self.active: frozenset[str] = frozenset(self.terms)
+        self.diagnostics: dict[str, Tensor] = {}
+
+    def forward(self, representation: Representation, batch: Batch) -> dict[str, Tensor]:
+        """The active terms of a training batch, each a finite scalar that carries a gradient; a batch of one is legal."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in forward")
+
+    def parameter_groups(self) -> Mapping[str, Iterable[nn.Parameter]]:
+        """Named groups, as for a model. Parameters in no group form ``losses.<name>``."""
+        return {}
+
+    def on_fit_start(self, context: FitContext) -> None:
+        """Called once before the first epoch."""
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Called before each epoch (1, 2, ...)."""
+
+    def on_epoch_end(self, epoch: int) -> None:
+        """Called after the training batches of each epoch."""
+
+
+class FeatureExtractor(nn.Module):
+    """Raw media of one modality -> `Sequence`; offline (cached) or, with ``finetune``, in the loop."""
+
+    width: int
+
+    def __init__(self, config: Any):
+        super().__init__()
+
+    def prepare(self, path_or_text: Path | str) -> Tensor:
+        """One sample on the CPU: token ids (T,) or a waveform (T,)."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in prepare")
+
+    def forward(self, raw: Sequence) -> Sequence:
+        """A batch on the device: (B, T) raw values -> (B, T', width) features with their mask."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in forward")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run that is to be executed: everything else is read from its folder. `device` is ``cpu``, ``cuda`` or ``cuda:n``."""
+
+    folder: Path
+    label: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: `status` is ``done``, ``failed`` or ``interrupted``; `reason` is one line."""
+
+    request: RunRequest
+    status: str
+    reason: str = ""
+
+
+class Executor(Protocol):
+    """Something that carries out runs, each in a process of its own, and reports each as it ends."""
+
+    def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
+        """Execute the runs; a failing run never stops the others."""
+        ...

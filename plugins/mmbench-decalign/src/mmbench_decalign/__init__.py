@@ -1,0 +1,1 @@
+"""DecAlign as an mmbench plugin: the backbone `decalign` and its alignment losses."""
