@@ -1,1 +1,33 @@
-"""The core's own plugin: the floors. Imports no torch."""
+"""The core's own plugin: the floors, the metrics and the local executor. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmbench.component import TASKS, Component
+from mmbench.hookspecs import hookimpl
+
+_FLOOR_TRAINING = {
+    "epochs": 100,
+    "batch_size": 64,
+    "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 1e-2},
+    "scheduler": {"name": "plateau", "patience": 3, "factor": 0.5},
+    "early_stopping": 10,
+}
+
+
+@hookimpl
+def mmbench_components() -> Iterator[Component]:
+    """The components that every installation has."""
+    yield Component(
+        "model", "constant", "mmbench.floors:Constant", "the training split's median, or its most frequent class", floor=True, training={"epochs": 1}
+    )
+    yield Component(
+        "model", "linear", "mmbench.floors:Linear", "masked mean of each modality, then one linear layer", floor=True, training=_FLOOR_TRAINING
+    )
+    yield Component("executor", "local", "mmbench.executors.local:LocalExecutor", "runs in processes on this machine, some at once")
+    from mmbench.metrics import METRICS
+
+    for metric in METRICS.values():
+        tasks = tuple(task for task in TASKS if task in metric.tasks)
+        yield Component("metric", metric.name, f"mmbench.metrics:METRICS.{metric.name}", metric.summary, tasks=tasks)

@@ -77,10 +77,9 @@ def load_document(path: Path) -> Document:
 
 def parse(text: str, source: str) -> Document:
     """The value of a YAML text; `source` names it in errors."""
-    loader = _Loader(text)
     try:
         _refuse_aliases(text, source)
-        node = loader.get_single_node()
+        node = _Loader(text).get_single_node()
         marks: dict[Location, Mark] = {}
         return Document(_construct(node, (), source, marks), marks)
     except yaml.MarkedYAMLError as error:
@@ -91,8 +90,6 @@ def parse(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
         raise ConfigError(f"{source}: nested too deeply") from None
-    finally:
-        loader.dispose()
 
 
 def _refuse_aliases(text: str, source: str) -> None:
@@ -137,7 +134,7 @@ def _scalar(text: str, kind: str) -> Any:
     if kind == "null":
         return None
     if kind == "int":
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return int(text, 0) if text[:2] in ("0o", "0x") else int(text) if len(text) < 100 else float(text)
     if kind == "float":
         return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan").replace(".NaN", "nan"))
     return text
