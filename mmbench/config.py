@@ -1,10 +1,10 @@
-"""The experiment schema."""
+"""The experiment schema. What a config may say, its defaults, and where each component's own hyperparameters go."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 
 class Section(BaseModel):
@@ -32,3 +32,134 @@ class DataConfig(Section):
     splits: Literal["published", "own"] = Field("published", description="own: accept a split that differs from the published one, and mark it")
     standardize: StandardizeConfig | None = Field(None, description="z-score the features with training statistics")
     max_length: dict[str, PositiveInt] | None = Field(None, description="cut sequences of a modality after this many frames")
+
+    @field_validator("modalities")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and (not value or len(set(value)) < len(value)):
+            raise ValueError("must name at least one modality, each once")
+        return value
+
+
+class Named(BaseModel):
+    """A component by name, with its hyperparameters beside the name; these are checked against the component's own config class."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, protected_namespaces=())
+
+    name: str = Field(description="the component, as `mmbench list` shows it")
+
+
+class ModelConfig(Named):
+    """The fusion model."""
+
+    encoders: dict[str, Named] = Field(default_factory=dict, description="by modality: an extractor that is trained or run inside the loop")
+
+
+class LossConfig(Named):
+    """One alignment loss with its weight."""
+
+    weight: Any = Field(1.0, description="a number, {value, warmup: epochs}, or one of these per term")
+
+    @field_validator("weight")
+    @classmethod
+    def _weight(cls, value: Any) -> Any:
+        parse_weights(value, ())
+        return value
+
+
+class GroupConfig(Section):
+    """Values of one parameter group that differ from the optimizer's."""
+
+    lr: PositiveFloat | None = Field(None, description="learning rate of the group")
+    weight_decay: NonNegativeFloat | None = Field(None, description="weight decay of the group")
+
+
+class OptimizerConfig(Section):
+    """Adam (weight decay as an L2 term) or AdamW (decoupled)."""
+
+    name: Literal["adam", "adamw"] = Field("adam", description="adam or adamw")
+    lr: PositiveFloat = Field(1e-3, description="learning rate")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the running moments")
+    groups: dict[str, GroupConfig] = Field(default_factory=dict, description="by group name: model, losses.<name>, encoders.<modality>, ...")
+
+
+class PlateauConfig(Section):
+    """Multiply the learning rate by `factor` after `patience` epochs without a better selection metric."""
+
+    name: Literal["plateau"]
+    patience: NonNegativeInt = Field(5, description="epochs without improvement that are tolerated")
+    factor: float = Field(0.1, gt=0, lt=1, description="what the learning rate is multiplied by")
+
+
+class WarmupCosineConfig(Section):
+    """Linear warm-up, then a cosine to zero, step by step."""
+
+    name: Literal["warmup_cosine"]
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps that warm up")
+
+
+class TrainingConfig(Section):
+    """The protocol of one run."""
+
+    task_loss: Literal["l1", "mse", "cross_entropy"] | None = Field(None, description="default: l1, or cross_entropy for classification")
+    epochs: PositiveInt = Field(50, description="largest number of epochs")
+    batch_size: PositiveInt = Field(32, description="samples of one forward pass")
+    accumulation: PositiveInt = Field(1, description="batches of one optimizer step")
+    optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
+    scheduler: Annotated[PlateauConfig | WarmupCosineConfig, Field(discriminator="name")] | None = Field(None, description="default: constant rate")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient, once per step")
+    clip_value: PositiveFloat | None = Field(None, description="largest absolute value of a gradient, once per step")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: automatic mixed precision")
+    select: str | None = Field(None, description="validation metric that chooses the checkpoint, or 'loss'; default: the suite's first")
+    early_stopping: PositiveInt | None = Field(None, description="stop after this many epochs without a better selection metric")
+    threads: PositiveInt = Field(1, description="CPU threads of one run")
+
+
+class Experiment(Section):
+    """One experiment: data, a model with losses, and a protocol, for some seeds."""
+
+    name: str = Field(description="folder under runs/; default: the config's file name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    data: DataConfig
+    model: ModelConfig
+    losses: tuple[LossConfig, ...] = Field((), description="alignment losses beside the task loss")
+    adapters: Literal["auto", "forbid", "frozen", "trained"] = Field("auto", description="how a field that a loss needs and the model lacks is made")
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    metrics: tuple[str, ...] | None = Field(None, description="default: the data set's suite")
+    seeds: tuple[NonNegativeInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="one run each")
+
+    @field_validator("seeds", mode="after")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        twice = sorted({seed for seed in value if value.count(seed) > 1})
+        if twice:
+            raise ValueError(f"seed {twice[0]} is given twice")
+        return value
+
+
+Weight = tuple[float, int]
+"""Final value, and the number of epochs over which it grows to it (0: at once)."""
+
+
+def parse_weights(raw: Any, terms: tuple[str, ...]) -> dict[str, Weight]:
+    """The weight of each term from a number, a ``{value, warmup}``, or a mapping of terms to these. Raises ValueError."""
+    if isinstance(raw, dict) and "value" not in raw:
+        unknown = [term for term in raw if terms and term not in terms]
+        if unknown:
+            raise ValueError(f"has no term {unknown[0]!r}; its terms are {', '.join(terms)}")
+        given = {term: _weight(item) for term, item in raw.items()}
+        return {term: given.get(term, (1.0, 0)) for term in terms}
+    weight = _weight(raw)
+    return dict.fromkeys(terms, weight)
+
+
+def _weight(raw: Any) -> Weight:
+    value, warmup = raw, 0
+    if isinstance(raw, dict):
+        if set(raw) - {"value", "warmup"}:
+            raise ValueError("a warm-up has the keys 'value' and 'warmup' (epochs) alone")
+        value, warmup = raw.get("value"), raw.get("warmup", 0)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < float("inf")
+    if not number or isinstance(warmup, bool) or not isinstance(warmup, int) or warmup < 0:
+        raise ValueError("must be a number, {value: number, warmup: epochs}, or a mapping of terms to these")
+    return float(value), warmup

@@ -1,0 +1,131 @@
+"""One config from several files and options: ``extends``, deep merge, ``--set``; every value keeps the place where it was written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmbench.errors import ConfigError
+from mmbench.files import shipped
+from mmbench.strict_yaml import Document, Location, Mark, load_document, parse
+
+
+def find_config(name: str | Path, beside: Path | None = None) -> Path:
+    """The file of a config, by path (also relative to the folder `beside`) or by the bare name of a shipped one."""
+    path = Path(name)
+    candidates = [path] if beside is None else [beside / path, beside / f"{path}.yaml", path]
+    if not path.is_absolute():
+        candidates += [shipped("configs") / path, shipped("configs") / f"{path}.yaml"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = sorted(file.stem for file in shipped("configs").glob("*.yaml"))
+    close = difflib.get_close_matches(path.stem, known, 1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"Shipped: {', '.join(known)}."
+    raise ConfigError(f"config {str(name)!r} is neither a file nor the name of a shipped config. {hint}")
+
+
+def compose(path: Path, overrides: Sequence[str] = ()) -> Document:
+    """The merged content of a file and all that it extends, with the ``--set`` options applied last."""
+    document = _extended(path, ())
+    for override in overrides:
+        _apply(document, override)
+    return document
+
+
+def _extended(path: Path, stack: tuple[Path, ...]) -> Document:
+    path = path if path.is_absolute() else Path(path)
+    resolved = path.resolve()
+    if resolved in stack:
+        chain = " -> ".join(file.name for file in (*stack[stack.index(resolved) :], resolved))
+        raise ConfigError(f"{path}: 'extends' goes in a circle: {chain}")
+    own = load_document(path)
+    if own.value is None:
+        own = Document({}, own.marks)
+    if not isinstance(own.value, dict):
+        raise ConfigError(f"{path}: a config is a mapping of keys to values, not a {type(own.value).__name__}")
+    bases = own.value.pop("extends", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise ConfigError(f"{own.mark(('extends',))}: extends: must be a file name or a list of file names")
+    merged = Document({}, {})
+    for i, base in enumerate(bases):
+        try:
+            file = find_config(base, path.parent)
+        except ConfigError as error:
+            raise ConfigError(f"{own.mark(('extends', i))}: extends: {error}") from None
+        merged = _merge(merged, _extended(file, (*stack, resolved)))
+    return _merge(merged, own)
+
+
+def _merge(base: Document, later: Document) -> Document:
+    marks = dict(base.marks)
+    value = _merge_value(base.value, later.value, (), marks, later.marks)
+    marks.setdefault((), later.marks.get((), Mark("config")))
+    return Document(value, marks)
+
+
+def _merge_value(base: Any, later: Any, location: Location, marks: dict[Location, Mark], later_marks: dict[Location, Mark]) -> Any:
+    """Mappings are merged key by key, later wins; a component of another name replaces the earlier one whole."""
+    if isinstance(base, dict) and isinstance(later, dict) and base.get("name") in (None, later.get("name", base.get("name"))):
+        merged = dict(base)
+        for key, item in later.items():
+            merged[key] = _merge_value(base.get(key), item, (*location, key), marks, later_marks)
+        if location in later_marks:
+            marks[location] = later_marks[location]
+        return merged
+    for place in [place for place in marks if place[: len(location)] == location]:
+        del marks[place]
+    marks.update({place: mark for place, mark in later_marks.items() if place[: len(location)] == location})
+    return later
+
+
+def _apply(document: Document, override: str) -> None:
+    """Apply one ``a.b.0.c=value`` in place; the value is read as YAML."""
+    key, equals, text = override.partition("=")
+    place = f"--set {override}"
+    if not equals or not key.strip():
+        raise ConfigError(f"{place}: must have the form key=value, for example --set training.epochs=10")
+    value = parse(text, place).value
+    parts = key.strip().split(".")
+    location: Location = ()
+    parent: Any = None
+    node: Any = document.value
+    for part in parts:
+        index = _index(node, part, location, place)
+        location = (*location, index)
+        if isinstance(node, dict) and node.get(index) is None and part is not parts[-1]:
+            node[index] = {}
+        parent, node = node, (node.get(index) if isinstance(node, dict) else node[index])
+    if len(location) > 1 and location[-1] == "name" and isinstance(node, str) and node != value:
+        parent.clear()
+    parent[location[-1]] = value
+    for known in [known for known in document.marks if known[: len(location)] == location]:
+        del document.marks[known]
+    document.marks[location] = Mark(place)
+
+
+def _index(node: Any, part: str, location: Location, place: str) -> str | int:
+    if isinstance(node, list):
+        if part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node):
+            return int(part) % len(node)
+        path = ".".join(map(str, location))
+        raise ConfigError(f"{place}: {path} is a list of {len(node)}; {part!r} is not one of its positions 0 to {len(node) - 1}")
+    if not isinstance(node, dict):
+        raise ConfigError(f"{place}: {'.'.join(map(str, location))} is {node!r}, which has no keys")
+    return part
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``1-5`` or ``1,3,7-9`` as a list."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise ConfigError(f"--seeds {text}: must be numbers or ranges, for example 1-5 or 1,3,7")
+        if dash and int(last) < int(first):
+            raise ConfigError(f"--seeds {text}: the range {part.strip()} runs backwards")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds

@@ -1,0 +1,1 @@
+"""One run: the network, the loop, checkpoints, seeds and determinism."""

@@ -1,0 +1,114 @@
+"""Everything of a run that has parameters: model, adapters and losses, built from a resolved config under seeds of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.adapters import Adapters
+from mmbench.batch import Batch, Representation
+from mmbench.component import FitContext, InputSpec
+from mmbench.config import Weight
+from mmbench.errors import ConfigError
+from mmbench.interfaces import AlignmentLoss, FusionModel
+from mmbench.plugins import one_line
+from mmbench.resolve import Choice, Resolved
+from mmbench.training.seeds import seed_everything
+
+MODEL = "model"
+
+
+class Network(nn.Module):
+    """A fusion model with its losses, and the adapters between them. Losses and adapters take part in training alone."""
+
+    losses: Mapping[str, AlignmentLoss]
+
+    def __init__(self, resolved: Resolved, inputs: InputSpec, seed: int):
+        super().__init__()
+        if resolved.encoders:
+            raise ConfigError("model.encoders: encoders inside the loop are not supported by this version; use precomputed features")
+        seed_everything(seed, "initialisation")
+        self.model: FusionModel = _build(resolved.model, inputs)
+        spec = self.model.spec
+        self.adapters: Adapters | None = None
+        if resolved.fit.adapters:
+            seed_everything(seed, "adapters")
+            self.adapters = Adapters(spec, resolved.fit.adapters, resolved.experiment.adapters)
+            spec = self.adapters.spec
+        built = {}
+        for choice in resolved.losses:
+            seed_everything(seed, "loss", choice.entry.key)
+            built[choice.entry.component.name] = _build(choice, spec)
+        self.losses = nn.ModuleDict(built)  # type: ignore[assignment]
+        self.weights: dict[str, Mapping[str, Weight]] = {choice.entry.component.name: choice.weights for choice in resolved.losses}
+
+    def forward(self, batch: Batch) -> Representation:
+        """What the model makes of a batch."""
+        return self.model(batch)
+
+    def terms(self, representation: Representation, batch: Batch, epoch: int) -> dict[str, Tensor]:
+        """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used."""
+        if self.adapters is not None:
+            representation = self.adapters(representation)
+        found = {}
+        for name, loss in self.losses.items():
+            weights = {term: weight_at(weight, epoch) for term, weight in self.weights[name].items()}
+            loss.active = frozenset(term for term, weight in weights.items() if weight)
+            if loss.active:
+                found.update({f"{name}.{term}": weights[term] * value for term, value in loss(representation, batch).items() if term in loss.active})
+        return found
+
+    def diagnostics(self) -> dict[str, Tensor]:
+        """What the losses want logged beside their terms, by ``loss.value``."""
+        return {f"{name}.{key}": value.detach() for name, loss in self.losses.items() if loss.active for key, value in loss.diagnostics.items()}
+
+    def groups(self) -> dict[str, list[nn.Parameter]]:
+        """The trainable parameters by group name; each parameter stands in one group."""
+        groups: dict[str, list[nn.Parameter]] = {}
+        seen: set[int] = set()
+
+        def add(name: str, parameters: Any) -> None:
+            fresh = [p for p in parameters if p.requires_grad and id(p) not in seen]
+            seen.update(id(p) for p in fresh)
+            if fresh:
+                groups.setdefault(name, []).extend(fresh)
+
+        for module, default in [(self.model, MODEL), *((loss, f"losses.{name}") for name, loss in self.losses.items())]:
+            for name, parameters in module.parameter_groups().items():
+                add(name, parameters)
+            add(default, module.parameters())
+        if self.adapters is not None:
+            add("adapters", self.adapters.parameters())
+        return groups
+
+    def on_fit_start(self, context: FitContext) -> None:
+        """Pass the training targets to those that want them."""
+        self.model.on_fit_start(context)
+        for loss in self.losses.values():
+            loss.on_fit_start(context)
+
+
+def weight_at(weight: Weight, epoch: int) -> float:
+    """The weight in an epoch (1, 2, ...): it grows linearly over the warm-up, and is full in its last epoch."""
+    value, warmup = weight
+    return value * min(1.0, epoch / warmup) if warmup else value
+
+
+def task_loss(name: str, prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean loss of a batch: ``l1``, ``mse`` (B,) or ``cross_entropy`` (B, classes)."""
+    prediction = prediction.float()
+    if name == "cross_entropy":
+        return nn.functional.cross_entropy(prediction, target)
+    return nn.functional.l1_loss(prediction, target) if name == "l1" else nn.functional.mse_loss(prediction, target)
+
+
+def _build(choice: Choice, spec: Any) -> Any:
+    component = choice.entry.component
+    cls = choice.entry.load()
+    try:
+        return cls(spec, choice.config)
+    except (ValueError, TypeError, RuntimeError, torch.OutOfMemoryError) as error:
+        raise ConfigError(f"{component.kind} {component.name!r} cannot be built with this config and data: {one_line(error)}") from error

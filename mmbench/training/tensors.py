@@ -1,0 +1,73 @@
+"""A split as resident tensors, from which a batch is an index selection: no workers, no collation, no copy of what padding there is."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmbench.batch import Batch, Sequence
+from mmbench.data.dataset import Modality, Split
+
+
+class TensorSplit:
+    """The tensors of a split, on the device where they fit into half of its free memory, else pinned in main memory."""
+
+    def __init__(self, split: Split, device: torch.device):
+        self.size = len(split)
+        self.ids = split.ids
+        self.device = device
+        self.extents = {name: extent(part.mask) for name, part in split.inputs.items()}
+        home = device if _fits(split, device) else torch.device("cpu")
+        self.on_device = home == device
+        self.inputs = {name: (_tensor(part.values, home, device), _tensor(part.mask, home, device)) for name, part in split.inputs.items()}
+        self.target = _tensor(split.target, home, device)
+        self.unimodal_targets = {name: _tensor(target, home, device) for name, target in split.unimodal_targets.items()}
+
+    def batch(self, index: Tensor) -> Batch:
+        """The samples at `index` (B,), a CPU tensor. Each modality is cut after the longest of these samples."""
+        rows = index.numpy()
+        moved = index.to(self.device, non_blocking=True)
+        home = moved if self.on_device else index
+        inputs = {}
+        for name, (values, mask) in self.inputs.items():
+            length = max(1, int(self.extents[name][rows].max(initial=1)))
+            inputs[name] = Sequence(self._pick(values.narrow(1, 0, length), home), self._pick(mask.narrow(1, 0, length), home))
+        unimodal = {name: self._pick(target, home) for name, target in self.unimodal_targets.items()}
+        return Batch(moved, inputs, self._pick(self.target, home), unimodal)
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """The whole split in its own order."""
+        for index in torch.arange(self.size).split(size):
+            yield self.batch(index)
+
+    def _pick(self, values: Tensor, index: Tensor) -> Tensor:
+        return values.index_select(0, index).to(self.device, non_blocking=True)
+
+
+def extent(mask: np.ndarray) -> np.ndarray:
+    """Position after the last real frame of each sample: (N, T) -> (N,)."""
+    return np.where(mask.any(1), mask.shape[1] - mask[:, ::-1].argmax(1), 0)
+
+
+def _fits(split: Split, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(_bytes(part) for part in split.inputs.values()) < free / 2
+
+
+def _bytes(part: Modality) -> int:
+    return part.values.nbytes + part.mask.nbytes
+
+
+def _tensor(array: np.ndarray, home: torch.device, device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # a memory map, which is only read
+        tensor = torch.from_numpy(np.asarray(array))
+    if home.type == "cpu":
+        return tensor.pin_memory() if device.type == "cuda" else tensor
+    return tensor.to(home)
