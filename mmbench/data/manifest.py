@@ -1,0 +1,135 @@
+"""What is known of a data set before its file is opened: one YAML per data set in `datasets_manifest`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
+
+from mmbench import strict_yaml
+from mmbench.component import Task
+from mmbench.errors import ConfigError
+from mmbench.files import shipped
+
+SPLITS = ("train", "valid", "test")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha1 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+
+
+def _known_splits(key: str) -> str:
+    parts = key.split("+")
+    if len(set(parts)) != len(parts) or not set(parts) <= set(SPLITS):
+        raise ValueError("must be train, valid, test, or several of them joined by '+'")
+    return key
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Shape(_Part):
+    """Longest sequence and width of one modality."""
+
+    length: PositiveInt
+    width: PositiveInt
+
+
+class Layout(_Part):
+    """One way in which the features are published: where users have the file, and how it is recognised."""
+
+    files: tuple[str, ...] = Field(description="names under the data root, most usual first; matched without regard to case")
+    sha256: tuple[Sha256, ...] = ()
+    shapes: dict[str, Shape]
+
+
+class PublishedSplit(_Part):
+    """Number of samples, and the fingerprint of their canonical ids."""
+
+    size: PositiveInt
+    fingerprint: Sha256
+
+
+class Labels(_Part):
+    """How often each label value (or class index) occurs in the training split: what simulated labels are drawn from."""
+
+    values: tuple[float, ...]
+    counts: tuple[PositiveInt, ...]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Labels:
+        if len(self.values) != len(self.counts) or not self.values:
+            raise ValueError(f"values ({len(self.values)}) and counts ({len(self.counts)}) must be as many, and not none")
+        return self
+
+
+class Manifest(_Part):
+    """A data set: its task, its published splits, its files, and where to ask for it."""
+
+    name: str
+    title: str
+    task: Task
+    classes: tuple[str, ...] = ()
+    label_range: tuple[float, float] | None = None
+    prototypes: PositiveInt
+    modalities: tuple[str, ...]
+    metrics: tuple[str, ...]
+    layouts: dict[Literal["aligned", "unaligned"], Layout] = Field(min_length=1)
+    sha1: tuple[Sha1, ...] = Field((), description="digests of older copies, of either layout")
+    splits: dict[Annotated[str, AfterValidator(_known_splits)], PublishedSplit] = Field(
+        description="'train+valid' where only the union is published and validation is cut from training by the protocol"
+    )
+    samples: Sha256 = Field(description="fingerprint of all ids: tells 'divided differently' from 'other samples'")
+    labels: Labels
+    sizes: dict[str, PositiveInt] | None = Field(None, description="of simulated data, where `splits` joins splits")
+    licence: str
+    source: str = Field(description="where to ask for the data")
+    citation: str
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Manifest:
+        if (self.task == "classification") != bool(self.classes):
+            raise ValueError("classes must be given for classification, and only there")
+        if (self.task == "regression") != (self.label_range is not None):
+            raise ValueError("label_range must be given for regression, and only there")
+        for key, layout in self.layouts.items():
+            if set(layout.shapes) != set(self.modalities):
+                raise ValueError(f"layouts.{key}.shapes must name exactly the modalities {', '.join(self.modalities)}")
+        if sorted("+".join(self.splits).split("+")) != sorted(SPLITS):
+            raise ValueError("splits must cover train, valid and test once each")
+        if set(self.sizes or self.splits) != set(SPLITS):
+            raise ValueError("sizes of train, valid and test must be given where splits are joined")
+        return self
+
+    def split_sizes(self) -> Mapping[str, int]:
+        """Size of train, valid and test, as a simulation of the full size has them."""
+        return {name: self.sizes[name] if self.sizes else self.splits[name].size for name in SPLITS}
+
+
+def list_manifests() -> list[str]:
+    """Names of the data sets that have a manifest."""
+    return sorted(path.stem for path in shipped("datasets_manifest").glob("*.yaml"))
+
+
+def load_manifest(name_or_path: str | Path) -> Manifest:
+    """The manifest of a data set by name, or from a YAML file. ConfigError: unknown, or not a valid manifest."""
+    text = str(name_or_path)
+    if text.endswith((".yaml", ".yml")):
+        path = Path(text)
+        if not path.is_file():
+            raise ConfigError(f"there is no manifest {text}")
+    else:
+        path = shipped("datasets_manifest") / f"{text}.yaml"
+        if text not in list_manifests():
+            close = difflib.get_close_matches(text.lower(), list_manifests(), 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
+            raise ConfigError(f"no data set is called {text!r}. {hint}")
+    try:
+        return Manifest.model_validate(strict_yaml.load(path))
+    except ValidationError as error:
+        mistakes = [f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}" for item in error.errors()]
+        raise ConfigError(f"{path}: " + "; ".join(mistakes)) from None

@@ -1,0 +1,220 @@
+"""Arrays that were read once and are mapped from then on: a folder with one safetensors file and one JSON document.
+
+Arrays in the file, for each split: ``<split>/target``, ``<split>/unimodal/<modality>``, ``<split>/features/<modality>`` (N, T, D) float32 and
+``<split>/features_mask/<modality>`` (N, T) bool, ``<split>/tokens/text`` (N, T) int64 and ``<split>/tokens_mask/text``, and for simulated data
+``<split>/factors/<name>``. The document holds the ids, the transcripts, the warnings and where the data came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbench.errors import DataError
+from mmbench.files import cache_folder, write_json
+
+FORMAT = 1
+"""Version of what is written here. A store of another version is not read but built again."""
+
+DOCUMENT, ARRAYS = "store.json", "arrays.safetensors"
+_DTYPES = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "BOOL": np.dtype("?")}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+_BLOCK_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """An array that is written in blocks of rows: `rows(start, stop)` is asked once for each block, in order."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    rows: Callable[[int, int], np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the whole array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def column(array: np.ndarray) -> Column:
+    """An array at hand, as float32, int64 or bool."""
+    dtype = {"f": np.dtype("<f4"), "i": np.dtype("<i8"), "u": np.dtype("<i8"), "b": np.dtype("?")}[array.dtype.kind]
+    return Column(array.shape, dtype, lambda start, stop: array[start:stop])
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store. `arrays` are read-only views of the mapped file."""
+
+    folder: Path
+    document: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+    def under(self, prefix: str) -> dict[str, np.ndarray]:
+        """The arrays below a prefix, by the rest of their name."""
+        return {name.removeprefix(f"{prefix}/"): array for name, array in self.arrays.items() if name.startswith(f"{prefix}/")}
+
+
+def write_store(folder: Path, columns: Mapping[str, Column], document: Callable[[], Mapping[str, Any]]) -> None:
+    """Write a store into an existing folder. `document` is asked after the last block, when what the blocks showed is known."""
+    order = sorted(columns, key=lambda name: (-columns[name].dtype.itemsize, name))  # wide items first, so that every array is aligned
+    header: dict[str, Any] = {}
+    end = 0
+    for name in order:
+        start, end = end, end + columns[name].nbytes
+        header[name] = {"dtype": _CODES[columns[name].dtype], "shape": list(columns[name].shape), "data_offsets": [start, end]}
+    free = shutil.disk_usage(folder).free
+    if free < end:
+        raise DataError(f"{folder.parent}: {end / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free. MMBENCH_CACHE names another folder")
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(folder / ARRAYS, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            _write_column(file, name, columns[name])
+        file.flush()
+        os.fsync(file.fileno())
+    content = {"format": FORMAT, **document(), "arrays": _trace(folder / ARRAYS)}
+    (folder / DOCUMENT).write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+
+def _write_column(file: Any, name: str, column: Column) -> None:
+    length = column.shape[0]
+    step = max(1, _BLOCK_BYTES * length // max(column.nbytes, 1))
+    for start in range(0, length, step):
+        stop = min(start + step, length)
+        block = np.ascontiguousarray(column.rows(start, stop), dtype=column.dtype)
+        if block.shape != (stop - start, *column.shape[1:]):
+            raise DataError(f"{name}: rows {start} to {stop} have the shape {block.shape}, not {(stop - start, *column.shape[1:])}")
+        file.write(block.data if block.size else b"")
+
+
+def open_store(folder: Path) -> Store | None:
+    """The store in a folder, or None if there is none, it is of another version, or it is damaged."""
+    try:
+        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        if document["format"] != FORMAT or document["arrays"] != _trace(folder / ARRAYS):
+            return None
+        return Store(folder, document, _map(folder / ARRAYS))
+    except (OSError, ValueError, LookupError, TypeError, struct.error):
+        return None
+
+
+def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
+    """The store in `folder`, built first if it is not there or damaged: `build` fills a temporary folder, which is then renamed.
+
+    Two processes may build the same store at once; both end with a whole one.
+    """
+    store = open_store(folder)
+    if store is not None:
+        return store
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(folder.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        try:
+            build(temporary)
+            _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror or error}. MMBENCH_CACHE names another folder") from None
+    store = open_store(folder)
+    if store is None:
+        raise DataError(f"{folder}: cannot be read back after it was written; remove it and try again")
+    return store
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    for _ in range(5):
+        try:
+            os.rename(temporary, folder)
+            return
+        except OSError:
+            if open_store(folder) is not None:
+                return  # another process was first
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        with contextlib.suppress(OSError):  # another process may have moved the damaged one already
+            os.rename(folder, aside / "damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+    os.rename(temporary, folder)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what processes that were killed a day ago or earlier left half-built."""
+    for path in parent.glob(".*.*"):
+        with contextlib.suppress(OSError):
+            if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _map(path: Path) -> dict[str, np.ndarray]:
+    whole = np.memmap(path, dtype=np.uint8, mode="r")
+    size = int.from_bytes(whole[:8].tobytes(), "little")
+    header = json.loads(whole[8 : 8 + size].tobytes())
+    data = whole[8 + size :]
+    arrays = {}
+    for name, entry in header.items():
+        start, end = entry["data_offsets"]
+        arrays[name] = data[start:end].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
+
+
+def _trace(path: Path) -> dict[str, Any]:
+    """What a damaged file would fail at a glance: its size, and a checksum of its start, its end and 256 places between."""
+    size = path.stat().st_size
+    checksum = 0
+    with open(path, "rb") as file:
+        head = file.read(8)
+        checksum = zlib.crc32(file.read(min(int.from_bytes(head, "little"), 1 << 24)), zlib.crc32(head))
+        for i in range(257):
+            file.seek(max(0, size - 4096) * i // 256)
+            checksum = zlib.crc32(file.read(4096), checksum)
+    return {"size": size, "checksum": checksum}
+
+
+def store_folder(digest: str, key: object) -> Path:
+    """Where the store of a source lives: `digest` of the source, and everything else that its content depends on."""
+    text = json.dumps([FORMAT, key], sort_keys=True)
+    return cache_folder() / "data" / f"{digest[:16]}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def file_digests(path: Path) -> dict[str, str]:
+    """sha256 and sha1 of a file; remembered by path, size and time of change, so that a large file is read once."""
+    try:
+        status = path.stat()
+        identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        note = cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads(note.read_text(encoding="utf-8"))
+            if known["identity"] == identity:
+                return {"sha256": known["sha256"], "sha1": known["sha1"]}
+        sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                sha256.update(block)
+                sha1.update(block)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    digests = {"sha256": sha256.hexdigest(), "sha1": sha1.hexdigest()}
+    _remember(note, {"identity": identity, **digests})
+    return digests
+
+
+def _remember(note: Path, content: Mapping[str, str]) -> None:
+    with contextlib.suppress(OSError):  # without a cache the next start hashes again; building a store will say what is wrong
+        write_json(note, dict(content))
