@@ -1,13 +1,14 @@
-"""What a plugin declares (`Component`) and what a component is told about the data (`InputSpec`). Imports no torch.
+"""What a plugin declares (`Component`), what a component is told about the data (`InputSpec`), and runs. Imports no torch.
 
 The torch side of the contracts (`FusionModel`, `AlignmentLoss`, `FeatureExtractor`) is in `mmbench.interfaces`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
 class Component:
     """One thing that a config can name: a model, a loss, a metric, an extractor or an executor.
 
-    It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings that are imported on first use.
+    It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``), imported on first use.
     """
 
     kind: str
@@ -130,3 +131,30 @@ class Metric:
     tasks: tuple[Task, ...]
     summary: str = ""
     per_class: bool = False
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """One run that is to be executed: everything else is read from its folder. `device` is ``cpu``, ``cuda`` or ``cuda:n``."""
+
+    folder: Path
+    label: str
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended: `status` is ``done``, ``failed`` or ``interrupted``; `reason` is one line."""
+
+    request: RunRequest
+    status: str
+    reason: str = ""
+
+
+class Executor(Protocol):
+    """Something that carries out runs, each in a process of its own, and reports each as it ends."""
+
+    def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
+        """Execute the runs; a failing run never stops the others."""
+        ...

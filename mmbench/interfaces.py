@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
-from mmbench.component import Component, FieldSpec, FitContext, InputSpec, Metric, ModalitySpec, RepresentationSpec
+from mmbench.component import (
+    Component,
+    Executor,
+    FieldSpec,
+    FitContext,
+    InputSpec,
+    Metric,
+    ModalitySpec,
+    RepresentationSpec,
+    RunOutcome,
+    RunRequest,
+)
 
 __all__ = [
     "AlignmentLoss", "Component", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel", "InputSpec", "Metric",
@@ -89,30 +99,3 @@ class FeatureExtractor(nn.Module):
     def forward(self, raw: Sequence) -> Sequence:
         """A batch on the device: (B, T) raw values -> (B, T', width) features with their mask."""
         raise NotImplementedError(f"{type(self).__name__} is abstract in forward")
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """One run that is to be executed: everything else is read from its folder. `device` is ``cpu``, ``cuda`` or ``cuda:n``."""
-
-    folder: Path
-    label: str
-    device: str
-    threads: int
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended: `status` is ``done``, ``failed`` or ``interrupted``; `reason` is one line."""
-
-    request: RunRequest
-    status: str
-    reason: str = ""
-
-
-class Executor(Protocol):
-    """Something that carries out runs, each in a process of its own, and reports each as it ends."""
-
-    def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
-        """Execute the runs; a failing run never stops the others."""
-        ...

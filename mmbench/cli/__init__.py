@@ -1,0 +1,69 @@
+"""The command line. Each verb is a module of this package, imported when it runs, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from mmbench import __version__
+from mmbench.errors import MmbenchError
+
+VERBS = {
+    "run": "train and score the runs of a config, or what is missing of them",
+    "check": "validate a config and print what it would do, without training",
+    "status": "what is done, failed, running or missing in a folder of runs",
+    "report": "the tables of a folder of runs",
+    "score": "recompute every metric from the stored predictions",
+    "list": "the models, losses, metrics and extractors that are installed",
+    "show": "one component with all its hyperparameters",
+    "plugins": "the installed plugins, and why one could not be loaded",
+    "data": "list, check and simulate data sets",
+}
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported on use; their one-line help stands in `VERBS`."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in VERBS:
+            return None
+        command = import_module(f"mmbench.cli.{name}").command
+        command.help = command.help or VERBS[name][:1].upper() + VERBS[name][1:] + "."
+        return command  # type: ignore[no-any-return]
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="mmbench")
+def cli() -> None:
+    """Benchmark for multimodal sentiment and emotion: any loss with any backbone, one set of splits, seeds, metrics and statistics."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 ok, 1 some runs failed, 2 usage or config, 3 data, 130 interrupted."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        sys.exit(0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except MmbenchError as error:
+        click.echo("\n".join(f"error: {line}" for line in str(error).splitlines()), err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

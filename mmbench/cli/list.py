@@ -1,0 +1,33 @@
+"""``mmbench list``."""
+
+from __future__ import annotations
+
+import click
+
+from mmbench.component import KINDS
+
+
+@click.command()
+@click.argument("kind", required=False, type=click.Choice(KINDS))
+def command(kind: str | None) -> None:
+    """The installed components, of one KIND or all: name, distribution, what it needs or provides, summary."""
+    from mmbench.plugins import catalogue
+
+    known = catalogue()
+    for each in [kind] if kind else KINDS:
+        entries = known.of_kind(each)
+        click.echo(f"{each}s" if entries else f"{each}s: none installed")
+        names = [entry.component.name for entry in entries]
+        for entry in entries:
+            component = entry.component
+            shown = component.name if names.count(component.name) == 1 else entry.key
+            fields = [f"needs {_fields(component.needs)}" * bool(component.needs), f"provides {_fields(component.provides)}" * bool(component.provides)]
+            notes = "; ".join(field for field in fields if field)
+            click.echo(f"  {shown:<24} {entry.distribution:<20} {component.summary}" + (f" [{notes}]" if notes else ""))
+    for plugin in known.plugins:
+        if plugin.problem:
+            click.echo(f"warning: the plugin {plugin.distribution} could not be loaded: {plugin.problem}", err=True)
+
+
+def _fields(names: frozenset[str]) -> str:
+    return ", ".join(sorted(names))

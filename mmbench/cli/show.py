@@ -1,0 +1,54 @@
+"""``mmbench show KIND NAME``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from typing import Any
+
+import click
+
+from mmbench.component import KINDS
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+def command(kind: str, name: str) -> None:
+    """One component: what it is, and every hyperparameter with type, default, description and source."""
+    from mmbench.plugins import catalogue
+
+    entry = catalogue().find(kind, name)
+    component = entry.component
+    click.echo(f"{kind} {component.name}  ({entry.distribution} {entry.version})\n{component.summary}")
+    facts = {
+        "paper": component.paper,
+        "needs": ", ".join(sorted(component.needs)),
+        "provides": ", ".join(sorted(component.provides)),
+        "terms": ", ".join(component.terms),
+        "tasks": ", ".join(component.tasks),
+        "least modalities": str(component.min_modalities) if component.min_modalities > 1 else "",
+        "extras": ", ".join(component.extras),
+    }
+    for label, value in facts.items():
+        if value:
+            click.echo(f"  {label}: {value}")
+    fields = entry.load_config().model_fields
+    click.echo("hyperparameters" if fields else "no hyperparameters")
+    for field_name, field in fields.items():
+        default = "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
+        extra = field.json_schema_extra or {}
+        source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
+        click.echo(f"  {field_name}: {_type(field.annotation)}, {default}")
+        click.echo(textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      "))
+
+
+def _plain(value: Any) -> str:
+    from pydantic import BaseModel
+
+    return json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
+
+
+def _type(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
+    return text.replace("typing.", "").replace("NoneType", "None")

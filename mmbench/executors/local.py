@@ -1,0 +1,138 @@
+"""Runs on this machine, some at once, each in a process of its own: a crash of one is nothing to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from mmbench.component import RunOutcome, RunRequest
+from mmbench.files import write_json
+from mmbench.worker import BUSY, EXIT
+
+Report = Callable[[RunRequest, dict[str, Any]], None]
+
+
+def gpus() -> list[str]:
+    """The identifiers of the GPUs that a process may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() and name.strip() != "-1"]
+    if not shutil.which("nvidia-smi"):
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    return [str(i) for i, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
+
+
+class LocalExecutor:
+    """At most `jobs` runs at once (default: one per GPU, or one per `threads` cores). `report` hears of each finished epoch."""
+
+    def __init__(self, jobs: int | None = None, report: Report | None = None):
+        self.jobs = jobs
+        self.report = report
+        self.stopping = False
+        self._processes: dict[int, subprocess.Popen[str]] = {}
+
+    def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
+        """Execute the runs; outcomes come as runs end. After `stop`, running ones are reported as interrupted and no other is started."""
+        waiting = list(runs)
+        devices = gpus() if any(run.device in ("auto", "cuda") for run in waiting) else []
+        threads = max((run.threads for run in waiting), default=1)
+        jobs = self.jobs or len(devices) or max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) // threads)
+        free = list(range(jobs))
+        outcomes: queue.Queue[tuple[int, RunOutcome]] = queue.Queue()
+        active = 0
+        while active or (waiting and not self.stopping):
+            while waiting and free and not self.stopping:
+                slot = free.pop(0)
+                run = waiting.pop(0)
+                gpu = devices[slot % len(devices)] if devices else None
+                threading.Thread(target=lambda *job: outcomes.put(self._execute(*job)), args=(slot, run, gpu), daemon=True).start()
+                active += 1
+            try:
+                slot, outcome = outcomes.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            active -= 1
+            free.append(slot)
+            yield outcome
+
+    def stop(self) -> None:
+        """Ask the running processes to stop after their step; the second call ends them at once."""
+        number = signal.SIGKILL if self.stopping else signal.SIGINT
+        self.stopping = True
+        for process in list(self._processes.values()):
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def _execute(self, slot: int, run: RunRequest, gpu: str | None) -> tuple[int, RunOutcome]:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads), "PYTHONUNBUFFERED": "1"}
+        if gpu is not None and run.device in ("auto", "cuda"):
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device]
+        try:
+            with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
+                process = subprocess.Popen(
+                    command,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    text=True,
+                    errors="replace",
+                    env=environment,
+                    start_new_session=True,
+                )
+                self._processes[slot] = process
+                if self.stopping:
+                    process.send_signal(signal.SIGINT)
+                for line in process.stdout or ():
+                    self._hear(run, line, log)
+                code = process.wait()
+        except OSError as error:
+            return slot, RunOutcome(run, "failed", f"the process could not be started: {error}")
+        return slot, self._outcome(run, code)
+
+    def _hear(self, run: RunRequest, line: str, log: Any) -> None:
+        """An epoch's line goes to the display, anything else that a plugin prints to the log."""
+        try:
+            told = json.loads(line)
+            if not isinstance(told, dict) or "epoch" not in told:
+                raise ValueError
+        except ValueError:
+            log.write(line)
+            log.flush()
+            return
+        if self.report is not None:
+            self.report(run, told)
+
+    def _outcome(self, run: RunRequest, code: int) -> RunOutcome:
+        """What the run's own result says, or, where the process died without one, how it died."""
+        if code == BUSY:
+            return RunOutcome(run, "failed", "another process is executing this run")
+        try:
+            result = json.loads((run.folder / "result.json").read_text())
+            status, reason = str(result["status"]), str(result["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            status, reason = "", ""
+        if status and code == EXIT.get(status):
+            return RunOutcome(run, status, reason)
+        if self.stopping:
+            return RunOutcome(run, "interrupted", "stopped on request")
+        reason = f"its process {_ending(code)}; see {run.folder / 'log.txt'}"
+        if not status:
+            write_json(run.folder / "result.json", {"schema_version": 1, "status": "failed", "reason": reason, "label": run.folder.parent.name})
+        return RunOutcome(run, "failed", reason)
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    return f"was killed by {signal.Signals(-code).name}{hint}"

@@ -1,0 +1,194 @@
+"""The training protocol of one run, to be read top to bottom. It holds the training and validation splits and nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmbench.batch import Batch, Representation
+from mmbench.component import FitContext
+from mmbench.config import TrainingConfig
+from mmbench.errors import RunError
+from mmbench.training.checkpoint import load_checkpoint, save_checkpoint
+from mmbench.training.network import Network, task_loss
+from mmbench.training.optim import Schedule, build_optimizer
+from mmbench.training.seeds import order, seed_everything
+from mmbench.training.tensors import TensorSplit
+
+Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; the last epoch's checkpoint stands."""
+
+
+@dataclass
+class Protocol:
+    """What the loop needs beside the network and the data. `score` gives the metrics of predictions, `higher_is_better` is the selection's."""
+
+    training: TrainingConfig
+    task_loss: str
+    select: str
+    higher_is_better: bool
+    score: Score
+    seed: int
+    folder: Path
+    fingerprint: str
+    stop_requested: Callable[[], bool] = lambda: False
+    on_epoch: Callable[[list[dict[str, Any]]], None] = lambda history: None
+
+
+@dataclass
+class Progress:
+    """The part of the state that is plain values; it goes into each checkpoint."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: float = math.nan
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Protocol) -> Progress:
+    """Train until the last epoch or early stopping; the chosen weights are then in ``best.pt``. Resumes from ``last.pt`` where it stands.
+
+    Raises `RunError` where a loss goes non-finite or no epoch can be chosen, `Interrupted` on request (after the step).
+    """
+    training = protocol.training
+    context = FitContext(train.size, train.target, training.epochs)
+    network.on_fit_start(context)
+    groups = network.groups()
+    optimizer = build_optimizer(training.optimizer, groups) if groups else None
+    steps_per_epoch = math.ceil(math.ceil(train.size / training.batch_size) / training.accumulation)
+    schedule = Schedule(training.scheduler, optimizer, steps_per_epoch * training.epochs) if optimizer else None
+    progress = Progress()
+    last, best = protocol.folder / "last.pt", protocol.folder / "best.pt"
+    if last.is_file():
+        progress = Progress(**load_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, train.device))
+
+    while progress.epoch < training.epochs and not _stopped_early(progress, training):
+        epoch = progress.epoch + 1
+        started = time.perf_counter()
+        seed_everything(protocol.seed, "dropout", epoch)
+        sums = _train_epoch(network, optimizer, schedule, train, protocol, epoch)
+        for name, value in sums.items():
+            if not math.isfinite(value):
+                raise RunError(f"{name} became {value} in epoch {epoch}; lower the learning rate or clip the gradient")
+        prediction, target = predict(network, valid, training)
+        scores = dict(protocol.score(prediction, target))
+        with torch.no_grad():
+            scores["loss"] = task_loss(protocol.task_loss, torch.from_numpy(prediction), torch.from_numpy(target)).item()
+        value = scores[protocol.select]
+        improved = math.isfinite(value) and (
+            math.isnan(progress.best) or (value > progress.best if protocol.higher_is_better else value < progress.best)
+        )
+        if improved:
+            progress.best, progress.best_epoch = value, epoch
+        progress.epoch = epoch
+        lr = optimizer.param_groups[0]["lr"] if optimizer else 0.0
+        progress.history.append(
+            {"epoch": epoch, "train": sums, "valid": scores, "best": improved, "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
+        )
+        if schedule is not None:
+            schedule.after_epoch(improved)
+        if improved:
+            save_checkpoint(best, protocol.fingerprint, network)
+        save_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, vars(progress))
+        protocol.on_epoch(progress.history)
+    if not progress.best_epoch:
+        raise RunError(f"the selection metric {protocol.select!r} was finite in no epoch (constant predictions have no correlation); choose another")
+    load_checkpoint(best, protocol.fingerprint, network, device=train.device)
+    return progress
+
+
+def _stopped_early(progress: Progress, training: TrainingConfig) -> bool:
+    return training.early_stopping is not None and progress.epoch - progress.best_epoch >= training.early_stopping
+
+
+def _train_epoch(
+    network: Network, optimizer: Any, schedule: Schedule | None, train: TensorSplit, protocol: Protocol, epoch: int
+) -> dict[str, float]:
+    """One pass over the training split. Sums stay on the device until its end: nothing inside waits for the device."""
+    training = protocol.training
+    network.train()
+    for loss in network.losses.values():
+        loss.on_epoch_start(epoch)
+    sums: dict[str, Tensor] = {}
+    batches = order(protocol.seed, epoch, train.size).split(training.batch_size)
+    for first in range(0, len(batches), training.accumulation):
+        group = batches[first : first + training.accumulation]
+        samples = sum(len(index) for index in group)
+        for index in group:
+            batch = train.batch(index)
+            with autocast(training, train.device):
+                representation = network(batch)
+                terms = {"task": task_loss(protocol.task_loss, representation.prediction, batch.target)}
+                terms.update(network.terms(representation, batch, epoch))
+            if first == 0 and index is group[0]:
+                sums.update(_gradient_norms(terms, representation))
+            share = len(index) / samples
+            if optimizer is not None:
+                (torch.stack([term.float() for term in terms.values()]).sum() * share).backward()
+            for name, value in (terms | network.diagnostics()).items():
+                weighted = value.detach().float() * (len(index) / train.size)
+                sums[name] = sums[name] + weighted if name in sums else weighted
+        if optimizer is not None and schedule is not None:
+            _clip(optimizer, training)
+            schedule.before_step()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        if protocol.stop_requested():
+            raise Interrupted
+    for loss in network.losses.values():
+        loss.on_epoch_end(epoch)
+    values = torch.stack([value.reshape(()) for value in sums.values()]).tolist()
+    return dict(zip(sums, values, strict=True))
+
+
+def _clip(optimizer: Any, training: TrainingConfig) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if training.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
+    if training.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, training.clip_value)
+
+
+def _gradient_norms(terms: Mapping[str, Tensor], representation: Representation) -> dict[str, Tensor]:
+    """Norm of each weighted term's gradient in the encoded features: how hard the term pulls at the encoders. Once per epoch."""
+    encoded = [sequence.values for sequence in representation.encoded.values() if sequence.values.requires_grad]
+    norms = {}
+    for name, term in terms.items():
+        if encoded and term.requires_grad:
+            gradients = torch.autograd.grad(term, encoded, retain_graph=True, allow_unused=True)
+            squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+            norms[f"gradient.{name}"] = torch.stack(squares).sum().sqrt() if squares else torch.zeros((), device=term.device)
+    return norms
+
+
+@torch.no_grad()
+def predict(network: Network, split: TensorSplit, training: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (N,) or (N, classes) and targets (N,) of a whole split, in its own order. Raises `RunError` where one is not finite."""
+    network.eval()
+    predictions, targets = [], []
+    batch: Batch
+    for batch in split.batches(max(training.batch_size, 128)):
+        with autocast(training, split.device):
+            predictions.append(network(batch).prediction.float())
+        targets.append(batch.target)
+    prediction, target = torch.cat(predictions).cpu().numpy(), torch.cat(targets).cpu().numpy()
+    bad = ~np.isfinite(prediction).reshape(len(prediction), -1).all(1)
+    if bad.any():
+        raise RunError(f"the prediction for {split.ids[int(bad.argmax())]!r} and {bad.sum() - 1} more samples is not finite")
+    return prediction, target
+
+
+def autocast(training: TrainingConfig, device: torch.device) -> torch.autocast:
+    """The precision of forward passes."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")

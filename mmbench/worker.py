@@ -1,0 +1,248 @@
+"""The process of one run: trains, scores the chosen checkpoint on the test split once, and leaves a complete folder.
+
+Started by an executor as ``python -m mmbench.worker FOLDER --device DEVICE``. Each epoch it prints one JSON line, for the progress display.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mmbench.errors import MmbenchError, RunError
+from mmbench.files import write, write_json
+from mmbench.plugins import catalogue, one_line
+
+SCHEMA_VERSION = 1
+EXIT = {"done": 0, "failed": 1, "interrupted": 130}
+BUSY = 75
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute the run of a folder; the exit status says how it ended."""
+    parser = argparse.ArgumentParser(prog="python -m mmbench.worker", description="execute one run (started by an executor)")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args(arguments)
+    stop = _Stop()
+    started = time.time()
+    try:
+        with _lock(options.folder):
+            (options.folder / "result.json").unlink(missing_ok=True)  # of an interrupted attempt
+            result = _guarded(options.folder, options.device, stop)
+            result["started"] = datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds")
+            result["seconds_total"] = round(time.time() - started, 2)
+            write_json(options.folder / "result.json", result)
+            if result["status"] == "done":
+                (options.folder / "last.pt").unlink(missing_ok=True)
+    except BlockingIOError:
+        return BUSY
+    return EXIT[result["status"]]
+
+
+class _Stop:
+    """Remembers a request to stop: an interrupt, a termination, or the death of the process that started this one."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.parent = os.getppid()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: Any) -> None:
+        self.requested = True
+
+    def __call__(self) -> bool:
+        return self.requested or os.getppid() != self.parent
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the run's lock; the system frees it when this process ends, however it ends. Raises BlockingIOError where another holds it."""
+    with open(folder / "run.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+
+
+def _guarded(folder: Path, device: str, stop: _Stop) -> dict[str, Any]:
+    """The result of the run, whatever happens in it."""
+    from mmbench.resolve import load
+
+    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": "", "label": folder.parent.name}
+    try:
+        resolved = load(folder / "config.yaml")
+        result.update(_identity(resolved, folder))
+        from mmbench.training.loop import Interrupted
+    except Exception as error:
+        result["reason"] = _reason(error)
+        return result
+    try:
+        result.update(_run(resolved, folder, device, stop))
+    except Interrupted:
+        result.update(status="interrupted", reason="stopped on request after a step; the last epoch's checkpoint stands")
+    except Exception as error:
+        result["reason"] = _reason(error)
+    return result
+
+
+def _reason(error: Exception) -> str:
+    """One line for the record; the traceback of anything that is not a user's mistake goes to the log."""
+    if isinstance(error, MmbenchError):
+        return " ".join(str(error).split())
+    traceback.print_exc()
+    if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+        return f"out of memory: {one_line(error)[:200]}; use a smaller training.batch_size"
+    return one_line(error)[:500]
+
+
+def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
+    experiment = resolved.experiment
+    component = resolved.model.entry.component
+    return {
+        "experiment": experiment.name,
+        "name": component.name if component.floor else experiment.name,
+        "model": component.name,
+        "losses": [{"name": loss.entry.component.name, "weight": loss.weights} for loss in resolved.losses],
+        "floor": component.floor,
+        "seed": experiment.seeds[0],
+        "fingerprint": folder.parent.name.rpartition("-")[2],
+    }
+
+
+def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    from mmbench.data.load import load_dataset
+    from mmbench.metrics import collapsed, evaluate
+    from mmbench.results.runs import write_predictions
+    from mmbench.training.loop import Protocol, fit, predict
+    from mmbench.training.network import Network
+    from mmbench.training.seeds import make_deterministic
+    from mmbench.training.tensors import TensorSplit
+
+    training, seed = resolved.experiment.training, resolved.experiment.seeds[0]
+    make_deterministic(training.threads)
+    device = _device(device_name)
+    dataset = load_dataset(resolved.experiment.data)
+    fingerprint = resolved.fingerprint(dataset.fingerprint)
+    expected = folder.parent.name.rpartition("-")[2]
+    if fingerprint != expected:
+        raise RunError(f"{folder}: the data or the config have changed since this run was planned ({fingerprint}, not {expected}); run it anew")
+    metrics = {name: catalogue().find("metric", name).load() for name in resolved.to_dict()["metrics"]}
+
+    def score(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
+        return dict(evaluate(tuple(metrics), prediction, target, dataset.classes, metrics))
+
+    def on_epoch(history: list[dict[str, Any]]) -> None:
+        write(folder / "epochs.jsonl", "".join(json.dumps(_plain(entry)) + "\n" for entry in history))
+        last = history[-1]
+        print(json.dumps({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])}))
+        sys.stdout.flush()
+
+    network = Network(resolved, dataset.input_spec(), seed).to(device)
+    higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
+    protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch)
+    valid = TensorSplit(dataset.splits["valid"], device)
+    started = time.perf_counter()
+    progress = fit(network, TensorSplit(dataset.splits["train"], device), valid, protocol)
+    seconds = sum(entry["seconds"] for entry in progress.history)
+
+    scores, rows = {}, {}
+    for name, split in (("valid", valid), ("test", TensorSplit(dataset.splits["test"], device))):
+        prediction, target = predict(network, split, training)
+        scores[name] = score(prediction, target)
+        rows[name] = (split.ids, target, prediction)
+    write_predictions(folder / "predictions.csv.gz", rows)
+    _, target, prediction = rows["test"]
+    return {
+        "status": "done",
+        "data": {
+            **dataset.record,
+            "name": dataset.name,
+            "task": dataset.task,
+            "classes": list(dataset.classes),
+            "modalities": list(dataset.modalities),
+            "fingerprint": dataset.fingerprint,
+            "metrics": list(metrics),
+        },
+        "metrics": scores,
+        "collapsed": bool(collapsed(prediction, target, dataset.task)),
+        "selection": {"metric": resolved.select, "value": progress.best, "epoch": progress.best_epoch},
+        "epochs": progress.epoch,
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+        "adapters": network.adapters.describe() if network.adapters is not None else [],
+        "seconds": round(seconds, 2),
+        "seconds_evaluation": round(time.perf_counter() - started - seconds, 2),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "environment": _environment(resolved, device),
+    }
+
+
+def _device(name: str) -> Any:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise RunError(f"the device {name!r} was asked for, and torch {torch.__version__} sees no GPU here; use --device cpu")
+    return torch.device(name)
+
+
+def _environment(resolved: Any, device: Any) -> dict[str, Any]:
+    import platform
+    import subprocess
+    from importlib import metadata
+
+    import torch
+
+    from mmbench.files import PACKAGE
+
+    git = None
+    if (PACKAGE.parent / ".git").exists():
+        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty", "--abbrev=40"]
+        git = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    packages = ("mmbench", "torch", "numpy", "pandas", "pydantic", "safetensors", "transformers")
+    installed = {name: _version(metadata, name) for name in packages}
+    used = [resolved.model, *resolved.losses]
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "packages": {name: version for name, version in installed.items() if version},
+        "components": {f"{choice.entry.component.kind} {choice.entry.key}": choice.entry.version for choice in used},
+        "git": git,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "precision": resolved.experiment.training.precision,
+    }
+
+
+def _version(metadata: Any, name: str) -> str | None:
+    try:
+        return str(metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    from mmbench.files import without_nan
+
+    return without_nan(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
