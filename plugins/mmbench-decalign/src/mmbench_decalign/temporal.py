@@ -1,0 +1,71 @@
+"""From frames to aligned sequences: temporal convolution, adaptive pooling to other positions, sinusoidal positions (section 3.1)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmbench.batch import Sequence
+from mmbench_decalign.precision import without_autocast
+
+
+def rank(mask: Tensor) -> Tensor:
+    """Position of each real frame among the sample's real frames, -1 elsewhere: (B, T) bool -> (B, T) long."""
+    return torch.where(mask, mask.cumsum(1) - 1, -1)
+
+
+class TemporalProjection(nn.Module):
+    """Conv1d(d_m -> d, kernel k, no bias) over time (section 3.1): (B, T, d_m) -> (B, T, d).
+
+    `padding="same"`: every real frame gives one. `padding="none"`: output t is the window of frames t..t+k-1 and is real where the whole
+    window is; a sample without a whole window keeps the one at its first frame, filled with zeros. Frames that are not real count as zero.
+    """
+
+    def __init__(self, inputs: int, width: int, kernel_size: int, padding: Literal["same", "none"]):
+        super().__init__()
+        self.kernel_size, self.padding = kernel_size, padding
+        self.convolution = nn.Conv1d(inputs, width, kernel_size, bias=False)
+
+    def forward(self, x: Sequence) -> Sequence:
+        missing = self.kernel_size - 1
+        before = missing // 2 if self.padding == "same" else 0
+        values = x.values.masked_fill(~x.mask.unsqueeze(-1), 0.0)
+        values = F.pad(values, (0, 0, before, missing - before))  # (B, T+k-1, d_m)
+        values = self.convolution(values.transpose(1, 2)).transpose(1, 2)  # (B, T, d)
+        mask = x.mask if self.padding == "same" else self._whole_windows(x.mask)
+        return Sequence(values * mask.unsqueeze(-1), mask)
+
+    def _whole_windows(self, mask: Tensor) -> Tensor:
+        whole = F.pad(mask, (0, self.kernel_size - 1)).unfold(1, self.kernel_size, 1).all(-1)  # (B, T)
+        return whole | ((rank(mask) == 0) & ~whole.any(1, keepdim=True))
+
+
+def adaptive_average(x: Sequence, positions: Tensor) -> Sequence:
+    """Adaptive average pooling of each sample's own real frames to its own positions: (B, T, d), positions (B, S) bool -> (B, S, d).
+
+    With n real frames and s positions, position j is the mean of the frames floor(jn/s) .. ceil((j+1)n/s)-1, counted among the real ones
+    (the rule of `torch.nn.AdaptiveAvgPool1d`). A sample without a real frame gives zeros that are not real.
+    """
+    frames, place = rank(x.mask), rank(positions)  # (B, T), (B, S)
+    n, s = x.mask.sum(1, keepdim=True), positions.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
+    first = torch.div(place * n, s, rounding_mode="floor")  # (B, S)
+    end = torch.div((place + 1) * n + s - 1, s, rounding_mode="floor")
+    inside = (frames.unsqueeze(1) >= first.unsqueeze(2)) & (frames.unsqueeze(1) < end.unsqueeze(2))
+    inside &= (x.mask.unsqueeze(1)) & positions.unsqueeze(2)  # (B, S, T)
+    with without_autocast(x.values):
+        total = torch.bmm(inside.to(x.values.dtype), x.values)  # (B, S, d)
+        values = total / (end - first).clamp(min=1).unsqueeze(-1)
+    return Sequence(values, positions & (n > 0))
+
+
+def sinusoids(places: Tensor, width: int) -> Tensor:
+    """Sinusoidal positions (Vaswani et al. 2017, section 3.5) of the places (B, T) long: (B, T, width) float32. Places below 0 count as 0."""
+    half = (width + 1) // 2
+    frequency = torch.exp(torch.arange(half, device=places.device) * (-math.log(10000.0) / half))
+    angle = torch.arange(places.shape[1], device=places.device).unsqueeze(1) * frequency  # (T, half)
+    table = torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
+    return F.embedding(places.clamp(min=0), table)  # (B, T, width)

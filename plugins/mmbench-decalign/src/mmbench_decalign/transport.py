@@ -1,0 +1,120 @@
+"""Optimal transport between the prototypes of any number of modalities (Eq. 5-8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ordered
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmbench_decalign.mixture import Mixture
+
+CHECK_EVERY = 5  # sweeps between two looks at the marginals; the same on every device, so that all stop at the same sweep
+
+
+def gaussian_cost(mixture: Mixture, reduction: Literal["mean", "sum"] = "sum") -> Tensor:
+    """C_ij(k, l) = ‖μ_i^k - μ_j^l‖² + Tr(Σ_i^k + Σ_j^l - 2 (Σ_i^k Σ_j^l)^½) for the pairs i < j: (P, K, K), P = M(M-1)/2.
+
+    The squared 2-Wasserstein distance between Gaussians. With diagonal covariances the trace is Σ_f (σ_i - σ_j)². `mean` divides by d. Source: Eq. 6.
+    """
+    pairs = list(combinations(range(mixture.means.shape[0]), 2))
+    left = [torch.stack([part[i] for i, _ in pairs]).unsqueeze(2) for part in (mixture.means, mixture.covariances)]  # (P, K, 1, ...)
+    right = [torch.stack([part[j] for _, j in pairs]).unsqueeze(1) for part in (mixture.means, mixture.covariances)]  # (P, 1, K, ...)
+    cost = (left[0] - right[0]).square().sum(-1)  # (P, K, K)
+    if mixture.covariances.dim() == 3:
+        cost = cost + (left[1].sqrt() - right[1].sqrt()).square().sum(-1)
+    else:
+        cost = cost + bures(left[1], right[1])
+    return cost / mixture.means.shape[-1] if reduction == "mean" else cost
+
+
+def bures(a: Tensor, b: Tensor) -> Tensor:
+    """Tr(A + B - 2 (A^½ B A^½)^½) of positive definite matrices (..., d, d) that broadcast -> (...).
+
+    f = Tr((A^½ B A^½)^½) has the gradients G_A = ½ A^{-½} S A^{-½} and G_B = ½ A^½ S^{-1} A^½ with S = (A^½ B A^½)^½, and f = ⟨G_A, A⟩ + ⟨G_B, B⟩.
+    With G constant in the backward pass both the value and its gradient are exact, and equal eigenvalues do no harm.
+    """
+    with torch.no_grad():
+        values, vectors = torch.linalg.eigh(a.double())
+        root_values = values.clamp(min=torch.finfo(a.dtype).tiny).sqrt()
+        root = (vectors * root_values.unsqueeze(-2)) @ vectors.mT
+        inverse_root = (vectors / root_values.unsqueeze(-2)) @ vectors.mT
+        values, vectors = torch.linalg.eigh(root @ b.double() @ root)  # S² = U diag(values) Uᵀ
+        middle = values.clamp(min=torch.finfo(a.dtype).tiny).sqrt()
+        s = (vectors * middle.unsqueeze(-2)) @ vectors.mT
+        inverse_s = (vectors / middle.unsqueeze(-2)) @ vectors.mT
+        identity = torch.eye(a.shape[-1], dtype=torch.float64, device=a.device)
+        weight_a = (identity - inverse_root @ s @ inverse_root).to(a.dtype)  # I - 2 G_A
+        weight_b = (identity - root @ inverse_s @ root).to(a.dtype)  # I - 2 G_B
+    return (weight_a * a).sum((-2, -1)) + (weight_b * b).sum((-2, -1))
+
+
+def joint_cost(pair_costs: Tensor, modalities: int) -> Tensor:
+    """C(k_1..k_M) = Σ_{i<j} C_ij(k_i, k_j): (P, K, K) -> (K, ..., K) with M axes.
+
+    The i = j terms of the printed sum are left out: they compare a prototype with itself and vanish. Source: Eq. 5.
+    """
+    size = pair_costs.shape[-1]
+    total = pair_costs.new_zeros((1,) * modalities)
+    for cost, (i, j) in zip(pair_costs, combinations(range(modalities), 2), strict=True):
+        total = total + cost.reshape([size if axis in (i, j) else 1 for axis in range(modalities)])
+    return total
+
+
+def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tensor | float, iterations: int = 50, tolerance: float = 1e-4) -> Tensor:
+    """T* = argmin_T ⟨T, C⟩ + ε Σ T log T with the marginals ν_1..ν_M, by Sinkhorn in the log domain: float64 (K_1, ..., K_M).
+
+    A sweep scales T to each marginal in turn, at most `iterations` times, until the largest marginal error is below `tolerance`. On a GPU the
+    sweeps go on and the plan is frozen instead, so that nothing waits for the device. The plan is then moved onto the marginals exactly
+    (`round_to_marginals`). cost (K_1, ..., K_M) with M >= 2 axes; marginals M x (K_m,), rescaled to sum to one. Source: Eq. 7-8; Cuturi 2013.
+    """
+    axes = len(marginals)
+    nu = [m.double() / m.double().sum() for m in marginals]
+    log_nu = [m.clamp(min=torch.finfo(torch.float64).tiny).log() for m in nu]
+    log_plan = -cost.double() / epsilon
+    frozen = None
+    for sweep in range(iterations):
+        if sweep and sweep % CHECK_EVERY == 0:
+            frozen = torch.stack([(_marginal(log_plan.exp(), m) - nu[m]).abs().max() for m in range(axes)]).max() < tolerance
+            if frozen.device.type == "cpu" and frozen:
+                break
+        swept = _sweep(log_plan, log_nu)
+        log_plan = swept if frozen is None else torch.where(frozen, log_plan, swept)
+    return round_to_marginals(log_plan.exp(), nu)
+
+
+def _sweep(log_plan: Tensor, log_nu: Ordered[Tensor]) -> Tensor:
+    """Scale to each marginal in turn. The axis in front is scaled and goes to the back: after M of them every axis is where it was."""
+    for target in log_nu:
+        shape = log_plan.shape
+        scaled = log_plan.reshape(shape[0], -1).log_softmax(-1) + target.unsqueeze(1)  # (K_m, Π other K)
+        log_plan = scaled.reshape(shape).movedim(0, -1)
+    return log_plan
+
+
+def _marginal(plan: Tensor, axis: int) -> Tensor:
+    return plan.movedim(axis, 0).flatten(1).sum(1)  # (K_m,)
+
+
+def round_to_marginals(plan: Tensor, marginals: Ordered[Tensor]) -> Tensor:
+    """The plan moved onto the marginals: rows that carry too much are scaled down, what is missing is spread as a product.
+
+    Eq. 8 then holds whether or not the sweeps have converged. Source: Altschuler et al. 2017, Algorithm 2; Lin et al. 2022 for M marginals.
+    """
+    axes = len(marginals)
+    tiny = torch.finfo(plan.dtype).tiny
+    along = [[-1 if axis == m else 1 for axis in range(axes)] for m in range(axes)]
+    for m, marginal in enumerate(marginals):
+        plan = plan * (marginal / _marginal(plan, m).clamp(min=tiny)).clamp(max=1.0).reshape(along[m])
+    missing = [(marginal - _marginal(plan, m)).clamp(min=0.0) for m, marginal in enumerate(marginals)]
+    rest = missing[0].reshape(along[0])
+    for m in range(1, axes):
+        rest = rest * (missing[m] / missing[m].sum().clamp(min=tiny)).reshape(along[m])
+    return plan + rest
+
+
+def mutual_information(plan: Tensor, marginals: Ordered[Tensor]) -> Tensor:
+    """KL(T ‖ ν_1 ⊗ ... ⊗ ν_M) in nats: 0 for a plan that aligns nothing. The plan has these marginals exactly."""
+    return torch.special.xlogy(plan, plan).sum() - torch.stack([torch.special.xlogy(m.double(), m.double()).sum() for m in marginals]).sum()
