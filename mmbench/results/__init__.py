@@ -1,0 +1,1 @@
+"""What finished runs leave behind: run folders, predictions and tables."""

@@ -1,0 +1,92 @@
+"""The per-sample predictions of a run, ``predictions.csv.gz``: what every score can be computed from again.
+
+Columns are ``split,id,target,prediction``, or for classification ``split,id,target,score_0..score_{C-1}``. Numbers are float32 written with nine
+significant digits, which float32 survives exactly; equal input gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from mmbench.errors import DataError
+from mmbench.files import write
+
+NAME = "predictions.csv.gz"
+
+SplitPredictions = tuple[tuple[str, ...], np.ndarray, np.ndarray]
+"""Ids, targets (N,) and predictions (N,) or (N, C) of one split."""
+
+
+def write_predictions(path: Path, splits: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]]) -> None:
+    """Write ids, targets (N,) and predictions, (N,) or scores (N, C), of each split, atomically and with equal bytes for equal input.
+
+    Raises:
+        ValueError: for splits of different widths, or arrays that do not belong to their ids.
+    """
+    parts = {name: (tuple(ids), np.asarray(target), np.asarray(prediction, np.float32)) for name, (ids, target, prediction) in splits.items()}
+    widths = {prediction.shape[1:] for _, _, prediction in parts.values()}
+    if len(widths) != 1 or len(next(iter(widths))) > 1:
+        raise ValueError(f"predictions must all be (N,) or all (N, classes), not {sorted(map(str, widths))}")
+    (width,) = widths
+    header = [f"score_{index}" for index in range(width[0])] if width else ["prediction"]
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["split", "id", "target", *header])
+    for name, (ids, target, prediction) in parts.items():
+        if not len(ids) == len(target) == len(prediction) or target.ndim != 1:
+            raise ValueError(f"split {name!r}: {len(ids)} ids, targets {target.shape} and predictions {prediction.shape} do not belong together")
+        target = target if np.issubdtype(target.dtype, np.integer) else target.astype(np.float32)
+        for sample, truth, row in zip(ids, target.tolist(), prediction.reshape(len(ids), -1).tolist(), strict=True):
+            table.writerow([name, sample, f"{truth:.9g}", *(f"{value:.9g}" for value in row)])
+    content = text.getvalue().encode()
+
+    def compressed(file: IO[bytes]) -> None:
+        with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=6) as archive:
+            archive.write(content)
+
+    write(path, compressed)
+
+
+def read_predictions(path: Path) -> dict[str, SplitPredictions]:
+    """Ids, targets (N,) and predictions of each split, in float32, with class indices as int64.
+
+    Raises:
+        DataError: where the file is missing, damaged or not of this format; names the line.
+    """
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except FileNotFoundError:
+        raise DataError(f"{path}: there are no stored predictions") from None
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: stored predictions are damaged ({error}); run this seed again") from None
+    scores = [f"score_{index}" for index in range(len(rows[0]) - 3)] if rows else []
+    if not rows or rows[0] not in (["split", "id", "target", "prediction"], ["split", "id", "target", *scores]) or len(rows[0]) < 4:
+        raise DataError(f"{path}: line 1: expected the columns split,id,target,prediction or split,id,target,score_0,...")
+    regression = rows[0][3] == "prediction"
+    found: dict[str, tuple[list[str], list[list[float]]]] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        try:
+            numbers = [float(value) for value in row[2:]]
+        except ValueError:
+            numbers = []
+        if len(row) != len(rows[0]) or not numbers or not math.isfinite(numbers[0]):
+            raise DataError(f"{path}: line {number}: expected {len(rows[0])} columns, with numbers from the third on")
+        ids, values = found.setdefault(row[0], ([], []))
+        ids.append(row[1])
+        values.append(numbers)
+    splits: dict[str, SplitPredictions] = {}
+    for name, (ids, values) in found.items():
+        table = np.array(values, np.float64).astype(np.float32)  # (N, 1 + columns)
+        target = table[:, 0] if regression else table[:, 0].astype(np.int64)
+        splits[name] = (tuple(ids), target, table[:, 1] if regression else table[:, 1:])
+    return splits

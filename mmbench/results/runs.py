@@ -1,0 +1,192 @@
+"""Run folders, ``runs/<experiment>/<label>/seed-<n>/``, as records. Damaged and partial folders become records too, never a traceback."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmbench.errors import ConfigError, DataError
+from mmbench.results.predictions import read_predictions, write_predictions
+
+__all__ = ["RunRecord", "find_runs", "is_running", "read_predictions", "read_result", "write_predictions"]
+
+SCHEMA_VERSION = 1
+STATUSES = ("done", "failed", "interrupted", "incompatible")
+"""What ``result.json`` may say; a folder without it is ``pending``, ``running`` or ``interrupted``, an unreadable one ``damaged``."""
+
+SEED_FOLDER = re.compile(r"seed-(\d+)")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run: what its ``result.json`` says, or what can be told of its folder without one. Scores that are NaN or absent are NaN."""
+
+    folder: Path
+    status: str
+    reason: str = ""
+    experiment: str = ""
+    label: str = ""
+    """``<model>-<fingerprint>``: one configuration."""
+    name: str = ""
+    """The configuration's name in a table."""
+    model: str = ""
+    losses: tuple[Mapping[str, Any], ...] = ()
+    floor: bool = False
+    adapters: tuple[Mapping[str, Any], ...] = ()
+    seed: int | None = None
+    fingerprint: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Scores by split, then by entry (``corr``, ``recall[happy]``)."""
+    collapsed: bool = False
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    epochs: int = 0
+    parameters: int = 0
+    seconds: float = float("nan")
+    peak_memory_mb: float = float("nan")
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The configuration's name, or its folder's where the record has none."""
+        return self.name or self.label or self.folder.name
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a worker holds the lock of this run folder. Takes the lock shared for an instant, so that two readers never mistake each other."""
+    try:
+        handle = os.open(folder / "run.lock", os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks cannot tell
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def read_result(folder: Path) -> RunRecord:
+    """The record of a run folder's ``result.json``.
+
+    Raises:
+        DataError: where it is missing, is no JSON object of this schema, or a value is of the wrong kind; names the key.
+    """
+    path = folder / "result.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{path}: is not a JSON object")
+    version = document.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path}: has schema_version {version!r}; this version of mmbench reads {SCHEMA_VERSION}")
+    values: dict[str, Any] = {key: checked(path, key, document[key], kind) for key, kind in KINDS.items() if document.get(key) is not None}
+    status = values.get("status", "")
+    if status not in STATUSES:
+        raise DataError(f"{path}: status is {status!r}, not one of {', '.join(STATUSES)}")
+    for key, inner in (("data", "name"), ("metrics", "test")):
+        if status == "done" and inner not in values.get(key, {}):
+            raise DataError(f"{path}: says that the run is done, but has no {key}.{inner}")
+    place = told_by_path(folder)
+    if place["seed"] is not None and values.get("seed", place["seed"]) != place["seed"]:
+        raise DataError(f"{path}: says seed {values['seed']}, but its folder is {folder.name}; was it copied?")
+    values["losses"], values["adapters"] = tuple(values.get("losses", ())), tuple(values.get("adapters", ()))
+    values["metrics"] = {split: scores(path, split, found) for split, found in values.get("metrics", {}).items()}
+    return RunRecord(folder, **(place | values))
+
+
+KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint"), str),
+    **dict.fromkeys(("losses", "adapters"), list),
+    **dict.fromkeys(("floor", "collapsed"), bool),
+    **dict.fromkeys(("seed", "epochs", "parameters"), int),
+    **dict.fromkeys(("data", "metrics", "selection", "environment"), dict),
+    **dict.fromkeys(("seconds", "peak_memory_mb"), (int, float)),
+}
+
+
+def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
+    """The value, if it is of that kind (true and false are no numbers)."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DataError(f"{path}: {key} is {value!r:.60}, which is of the wrong kind")
+    if isinstance(value, list) and not all(isinstance(item, dict) for item in value):
+        raise DataError(f"{path}: {key} holds something that is not an object")
+    if isinstance(value, dict) and key == "data":
+        for name in ("name", "title", "task", "fingerprint"):
+            if not isinstance(value.get(name, ""), str):
+                raise DataError(f"{path}: data.{name} is {value[name]!r:.60}, which is not a string")
+        for name in ("classes", "modalities", "metrics"):
+            found = value.get(name, [])
+            if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+                raise DataError(f"{path}: data.{name} is {found!r:.60}, which is not a list of strings")
+    return value
+
+
+def scores(path: Path, split: str, found: Any) -> dict[str, float]:
+    """The scores of one split, with NaN where the file says null."""
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: metrics.{split} is not an object")
+    for key, value in found.items():
+        if value is not None:
+            checked(path, f"metrics.{split}.{key}", value, (int, float))
+    return {key: math.nan if value is None else float(value) for key, value in found.items()}
+
+
+def told_by_path(folder: Path) -> dict[str, Any]:
+    """Experiment, label, model and seed as ``<experiment>/<label>/seed-<n>`` has them; a folder of another name stands for a whole configuration."""
+    seed = SEED_FOLDER.fullmatch(folder.name)
+    configuration = folder.parent if seed else folder
+    label = configuration.name
+    return {"experiment": configuration.parent.name, "label": label, "model": label.rpartition("-")[0], "seed": int(seed[1]) if seed else None}
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The record of one run folder, whatever its state."""
+    known = told_by_path(folder)
+    if is_running(folder):
+        return RunRecord(folder, "running", **known)
+    if (folder / "result.json").exists():
+        try:
+            return read_result(folder)
+        except DataError as error:
+            return RunRecord(folder, "damaged", str(error), **known)
+    if not (folder / "config.yaml").exists():
+        return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **known)
+    begun = any((folder / name).exists() for name in ("run.lock", "epochs.jsonl", "log.txt"))
+    return RunRecord(folder, "interrupted" if begun else "pending", "stopped before it finished; run the experiment again to resume" * begun, **known)
+
+
+def find_runs(folder: Path) -> list[RunRecord]:
+    """Every run below `folder` (all runs, one experiment, one configuration or one run), ordered by experiment, configuration and seed.
+
+    A run folder is one named ``seed-<n>``, or any with a ``result.json``; hidden folders are passed over.
+
+    Raises:
+        ConfigError: where the folder does not exist or holds no run.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder; give the folder of an experiment, such as runs/<experiment>")
+    found: list[Path] = []
+    for place, children, files in os.walk(folder.resolve()):
+        children[:] = sorted(child for child in children if not child.startswith("."))
+        if "result.json" in files or SEED_FOLDER.fullmatch(Path(place).name):
+            found.append(Path(place))
+        if SEED_FOLDER.fullmatch(Path(place).name):
+            children.clear()
+    if not found:
+        raise ConfigError(f"{folder}: holds no runs; expected <experiment>/<model>-<fingerprint>/seed-<n> folders below it")
+    records = [read_run(place) for place in found]
+    return sorted(records, key=lambda record: (record.experiment, record.label, -1 if record.seed is None else record.seed, str(record.folder)))

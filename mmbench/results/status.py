@@ -1,0 +1,36 @@
+"""The state of runs in words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from mmbench.results.runs import RunRecord
+
+ORDER = ("done", "running", "pending", "interrupted", "failed", "damaged", "incompatible")
+
+
+def status_lines(records: Iterable[RunRecord]) -> list[str]:
+    """A line for each configuration: name, label, and its seeds by state; indented lines for the reasons of what is not done."""
+    configurations: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        configurations[(record.experiment, record.label)].append(record)
+    lines = []
+    for (experiment, label), runs in configurations.items():
+        name = next((run.name for run in runs if run.name), "")
+        states = []
+        for status in ORDER:
+            seeds = [run.seed for run in runs if run.status == status]
+            if seeds:
+                states.append(status + "".join(f" {seed}" for seed in seeds if seed is not None))
+        path = f"{experiment}/{label}"
+        lines.append(f"{f'{name} ({path})' if name else path}: {', '.join(states)}")
+        reasons: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+        for run in runs:
+            if run.reason:
+                reasons[(run.status, run.reason)].append(run)
+        for (status, reason), those in reasons.items():
+            seeds = [run.seed for run in those if run.seed is not None]
+            which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} " if seeds else ""
+            lines.append(f"    {which}{status}: {reason}")
+    return lines

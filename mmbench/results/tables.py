@@ -1,0 +1,320 @@
+"""From run records to tables: one for each data set as it was used, with rows for configurations and mean ± sample deviation over seeds.
+
+The rules that keep a table honest are here; `mmbench.results.formats` only writes tables down.
+
+* A row competes for best and second only when every one of its seeds is done, so that dropping seeds cannot raise a score.
+* A seed whose score is not a number makes the cell "n/a": leaving it out would be dropping a seed.
+* Floors and the oracle never compete. A mean that is not better than the best of them is marked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbench.component import Metric
+from mmbench.errors import DataError, PluginError
+from mmbench.metrics import METRICS, best_constant, keys, metric_of
+from mmbench.results.formats import render
+from mmbench.results.predictions import NAME, read_predictions
+from mmbench.results.runs import RunRecord, find_runs
+
+__all__ = ["Cell", "Column", "Row", "Table", "build_tables", "render", "summary"]
+
+ORACLE = "best constant on test (oracle)"
+TOLERANCE = 1e-9
+"""Means of equal scores differ in their last bits; less than this is no difference."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The test scores of a configuration in one metric: mean, sample standard deviation (ddof 1; NaN for one seed) and number of seeds."""
+
+    mean: float
+    sd: float
+    n: int
+    best: bool = False
+    second: bool = False
+    beaten: bool = False
+    """Not better than the best floor or the best constant."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One score: its entry in a result and how it is shown."""
+
+    key: str
+    higher_is_better: bool | None
+    """None for a metric that is not known here; nothing in its column is marked."""
+    percent: bool
+    per_class: bool = False
+
+    def text(self, value: float) -> str:
+        """``n/a``, a fraction times 100 with two decimals, or the number with three."""
+        if math.isnan(value):
+            return "n/a"
+        return f"{100 * value:.2f}" if self.percent else f"{value:.3f}"
+
+    def better(self, first: float, second: float) -> bool:
+        """Whether the first score is better than the second by more than rounding."""
+        return (first - second if self.higher_is_better else second - first) > TOLERANCE
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration, a floor, or the oracle."""
+
+    name: str
+    kind: str
+    """``method``, ``floor`` or ``oracle``."""
+    cells: Mapping[str, Cell]
+    done: int = 0
+    total: int = 0
+    collapsed: int = 0
+    adapted: bool = False
+    parameters: int | None = None
+    seconds: float = float("nan")
+    experiment: str = ""
+    label: str = ""
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def competes(self) -> bool:
+        """Whether its cells can be best or second."""
+        return self.kind == "method" and 0 < self.done == self.total
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every configuration that was run on the same data. `notes` say what is not in a row: failures, what is running, refused combinations."""
+
+    title: str
+    simulated: bool
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+Identity = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+
+
+def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | None = None) -> list[Table]:
+    """One table for each data identity (name, fingerprint, modalities, metrics); runs that no table can be told for come in a last one, as notes.
+
+    `metrics` default to those that `known_metrics` finds.
+    """
+    records = list(records)
+    metrics = known_metrics(records) if metrics is None else metrics
+    groups: dict[Identity, list[RunRecord]] = defaultdict(list)
+    loose: list[RunRecord] = []
+    for record, identity in zip(records, identities(records), strict=True):
+        (groups[identity] if identity else loose).append(record)
+    tables = [build(identity, groups[identity], metrics) for identity in sorted(groups, key=str)]
+    repeated = Counter(table.title for table in tables)
+    tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
+    if loose:
+        tables.append(Table("Runs without a record of their data", False, (), (), tuple(notes_on(loose, scored=False))))
+    return tables
+
+
+def summary(folder: Path) -> str:
+    """The plain tables of the runs below `folder`: what ``mmbench run`` ends with."""
+    return render(build_tables(find_runs(folder)), "plain")
+
+
+def known_metrics(records: Iterable[RunRecord]) -> dict[str, Metric]:
+    """The core's metrics, and those of installed plugins that the runs were scored with. One that is not installed is left out."""
+    metrics = dict(METRICS)
+    for name in sorted({name for record in records for name in record.data.get("metrics", ())} - METRICS.keys()):
+        from mmbench.plugins import catalogue
+
+        with contextlib.suppress(PluginError):
+            metrics[name] = catalogue().find("metric", name).load()
+    return metrics
+
+
+def identities(records: Sequence[RunRecord]) -> list[Identity | None]:
+    """The data of each run. A run without a record of its data has that of its configuration's other runs, or of its experiment's if they agree."""
+    own = [identity_of(record) for record in records]
+    seen: dict[tuple[str, ...], set[Identity]] = defaultdict(set)
+    for record, identity in zip(records, own, strict=True):
+        if identity:
+            seen[(record.experiment, record.label)].add(identity)
+            seen[(record.experiment,)].add(identity)
+    result: list[Identity | None] = []
+    for record, identity in zip(records, own, strict=True):
+        for key in ((record.experiment, record.label), (record.experiment,)):
+            if identity is None and len(seen[key]) == 1:
+                (identity,) = seen[key]
+        result.append(identity)
+    return result
+
+
+def identity_of(record: RunRecord) -> Identity | None:
+    """What must be equal for two runs to stand in one table."""
+    data = record.data
+    if not data.get("name"):
+        return None
+    return str(data["name"]), str(data.get("fingerprint", "")), tuple(data.get("modalities", ())), tuple(data.get("metrics", ()))
+
+
+def build(identity: Identity, records: Sequence[RunRecord], metrics: Mapping[str, Metric]) -> Table:
+    """The table of runs on the same data."""
+    data = next(record.data for record in records if identity_of(record) == identity)
+    classes = tuple(data.get("classes", ()))
+    columns = tuple(column(key, metrics) for name in identity[3] for key in keys(name, classes, metrics))
+    configurations: dict[tuple[str, str], dict[Any, RunRecord]] = defaultdict(dict)
+    notes: list[str] = []
+    floors = {record.label for record in records if record.floor}
+    for record in records:
+        if record.status == "incompatible":
+            continue
+        # Experiments on the same data share their floors; methods of the same configuration stay apart, each with its own failures.
+        seeds = configurations[("" if record.label in floors else record.experiment, record.label)]
+        first = seeds.setdefault(record.seed, record)
+        if first is not record and record.label in floors:
+            seeds[record.seed] = first if first.status == "done" else record
+        elif first is not record:
+            notes.append(f"{record.title}: seed {record.seed} is there twice; {first.folder} counts, {record.folder} does not")
+    rows = [row(list(seeds.values()), columns) for seeds in configurations.values()]
+    rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
+    oracle, problem = oracle_row([record for seeds in configurations.values() for record in seeds.values()], columns, classes, metrics)
+    rows = compared([*rows, oracle], columns)
+    if problem:
+        notes.append(problem)
+    if len({r.seeds for r in rows if r.competes}) > 1:
+        notes.append("rows rest on different seeds: " + "; ".join(f"{r.name}: {', '.join(map(str, r.seeds))}" for r in rows if r.competes))
+    return Table(title(data), bool(data.get("simulated")), columns, tuple(rows), (*notes_on(records), *notes), data)
+
+
+def column(key: str, metrics: Mapping[str, Metric]) -> Column:
+    """How a score is shown: metrics between 0 and 1 as percentages."""
+    metric = metric_of(key, metrics)
+    if metric is None:
+        return Column(key, None, False)
+    return Column(key, metric.higher_is_better, tuple(metric.range) == (0, 1), metric.per_class)
+
+
+def row(records: Sequence[RunRecord], columns: Sequence[Column]) -> Row:
+    """The row of one configuration from its runs, one for each seed."""
+    done = [record for record in records if record.status == "done"]
+    shown = (done or sorted(records, key=lambda record: not record.name))[0]
+    tests = [record.metrics.get("test", {}) for record in done]
+    return Row(
+        name=shown.title,
+        kind="floor" if any(record.floor for record in records) else "method",
+        cells={c.key: cell([scores.get(c.key, math.nan) for scores in tests]) for c in columns},
+        done=len(done),
+        total=len(records),
+        collapsed=sum(record.collapsed for record in done),
+        adapted=any(record.adapters for record in records),
+        parameters=max((record.parameters for record in done), default=None),
+        seconds=float(np.mean([record.seconds for record in done])) if done else math.nan,
+        experiment=shown.experiment,
+        label=shown.label,
+        seeds=tuple(sorted(record.seed for record in done if record.seed is not None)),
+    )
+
+
+def cell(scores: Sequence[float]) -> Cell:
+    """Mean and sample standard deviation (ddof 1) of the scores of the seeds; one that is NaN makes both NaN."""
+    mean = float(np.mean(scores)) if scores else math.nan
+    return Cell(mean, float(np.std(scores, ddof=1)) if len(scores) > 1 else math.nan, len(scores))
+
+
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """The same rows, with experiment or label added to names that occur more than once."""
+    names, homes = Counter(r.name for r in rows), Counter((r.name, r.experiment) for r in rows)
+    renamed = []
+    for r in rows:
+        origin = r.label if homes[(r.name, r.experiment)] > 1 else r.experiment
+        renamed.append(replace(r, name=f"{r.name} ({origin})") if names[r.name] > 1 else r)
+    return renamed
+
+
+def oracle_row(
+    records: Sequence[RunRecord], columns: Sequence[Column], classes: Sequence[str], metrics: Mapping[str, Metric]
+) -> tuple[Row, str | None]:
+    """The best constant per metric on the stored test targets, and a note where no run has them."""
+    problem = None
+    target = None
+    for record in records:
+        if record.status == "done" and target is None:
+            try:
+                target = read_predictions(record.folder / NAME)["test"][1]
+            except (DataError, KeyError) as error:
+                problem = f"{record.title}: seed {record.seed}: {error if isinstance(error, DataError) else 'no test predictions are stored'}"
+    cells = {}
+    for c in columns:
+        metric = metric_of(c.key, metrics)
+        best = math.nan if metric is None or target is None else best_constant(metric, target, classes)
+        cells[c.key] = Cell(best, math.nan, 1)
+    return Row(ORACLE, "oracle", cells), problem
+
+
+def compared(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """The same rows with best, second and not-better-than-a-floor marked. Scores that print alike are alike."""
+    marked: list[dict[str, Cell]] = [dict(r.cells) for r in rows]
+    for c in columns:
+        if c.higher_is_better is None:
+            continue
+        fields = [r for r in rows if r.competes and not math.isnan(r.cells[c.key].mean)]
+        ranked = sorted((r.cells[c.key].mean for r in fields), reverse=c.higher_is_better)
+        places = list(dict.fromkeys(c.text(mean) for mean in ranked)) if len(ranked) > 1 else []
+        floors = [r.cells[c.key].mean for r in rows if r.kind != "method" and not math.isnan(r.cells[c.key].mean)]
+        floor = (max if c.higher_is_better else min)(floors, default=math.nan)
+        for index, r in enumerate(rows):
+            mean = r.cells[c.key].mean
+            if r.kind != "method" or math.isnan(mean):
+                continue
+            place = places.index(c.text(mean)) if r.competes and places else -1
+            beaten = not math.isnan(floor) and not c.per_class and not c.better(mean, floor)
+            marked[index][c.key] = replace(r.cells[c.key], best=place == 0, second=place == 1, beaten=beaten)
+    return [replace(r, cells=cells) for r, cells in zip(rows, marked, strict=True)]
+
+
+def notes_on(records: Sequence[RunRecord], scored: bool = True) -> list[str]:
+    """A line for each configuration, state and reason of the runs that are not done; with `scored` False also of those that are."""
+    found: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.status != "done" or not scored:
+            found[(record.title, record.status, record.reason)].append(record)
+    lines = []
+    for (name, status, reason), runs in found.items():
+        seeds = sorted(record.seed for record in runs if record.seed is not None)
+        which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} " if seeds and status != "incompatible" else ""
+        lines.append(f"{name}: {which}{status}" + (f": {reason}" if reason else ""))
+    return lines
+
+
+def title(data: Mapping[str, Any]) -> str:
+    """Data set, whether simulated, split sizes and whether they are the published ones, modalities."""
+    splits = data.get("splits")
+    splits = splits if isinstance(splits, dict) else {}
+    counts = {name: split_size(value) for name, value in splits.items()}
+    sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
+    stated = [value["published"] for value in splits.values() if isinstance(value, dict) and isinstance(value.get("published"), bool)]
+    if isinstance(data.get("published"), bool):
+        stated.append(data["published"])
+    origin = "" if data.get("simulated") or not stated else "published split" if all(stated) else "own split"
+    parts = [
+        ("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data.get("name") or "unnamed data"),
+        f"{origin} ({sizes})" if origin and sizes else origin or sizes,
+        ", ".join(data.get("modalities", ())),
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def split_size(value: Any) -> int | None:
+    """The number of samples that a record gives for a split: a number, or an object with one."""
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("samples", "size", "n", "count") if key in value), None)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
