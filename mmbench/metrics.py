@@ -318,14 +318,13 @@ def best_constant(metric: Metric, target: np.ndarray, classes: Sequence[str] = (
     the integers from -3 to 3 and the halves; a metric from elsewhere also gets the percentiles of the targets. Classification, where
     `classes` has the names, tries each class. Correlation has no value for a constant, and a per-class score no meaning: NaN.
     """
-    y = np.asarray(target)
-    if metric.per_class or not y.size:
+    if metric.per_class or not np.size(target):
         return float("nan")
     if "classification" in metric.tasks and classes:
-        y = y.astype(np.int64)
+        _, y = checked(np.zeros((len(target), len(classes))), target, "classification")
         scores = [metric.function(np.tile(row, (len(y), 1)), y) for row in np.eye(len(classes))]
     else:
-        y = y.astype(np.float64)
+        _, y = checked(np.zeros(len(target)), target, "regression")
         constants = [np.median(y), y.mean(), *np.arange(-3.0, 4.0), -0.5, 0.5]
         if METRICS.get(metric.name) is not metric:
             constants.extend(np.quantile(y, np.linspace(0, 1, 101), method="nearest"))

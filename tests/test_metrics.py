@@ -162,6 +162,10 @@ def test_best_constant_of_classes_and_where_it_has_no_meaning() -> None:
     assert math.isnan(best_constant(METRICS["recall_per_class"], y, ("a", "b", "c")))
     assert math.isnan(best_constant(METRICS["corr"], MOSI))
     assert math.isnan(best_constant(METRICS["acc2_non0"], np.zeros(4)))
+    with pytest.raises(PredictionError, match="class indices"):
+        best_constant(METRICS["uar"], np.array([0, -1]), ("a", "b"))
+    with pytest.raises(PredictionError, match="NaN"):
+        best_constant(METRICS["mae"], np.array([0.0, np.nan]))
     assert best_constant(METRICS["mae"], np.array([0.0, 1.0, 5.0])) == pytest.approx(5 / 3)
     assert best_constant(METRICS["mse"], np.array([0.0, 3.0])) == pytest.approx(2.25)
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.component import Metric
-from mmbench.errors import DataError, PluginError
+from mmbench.errors import MmbenchError, PluginError
 from mmbench.metrics import METRICS, best_constant, keys, metric_of
 from mmbench.results.formats import render
 from mmbench.results.predictions import NAME, read_predictions
@@ -186,8 +186,8 @@ def build(identity: Identity, records: Sequence[RunRecord], metrics: Mapping[str
             notes.append(f"{record.title}: seed {record.seed} is there twice; {first.folder} counts, {record.folder} does not")
     rows = [row(list(seeds.values()), columns) for seeds in configurations.values()]
     rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
-    oracle, problem = oracle_row([record for seeds in configurations.values() for record in seeds.values()], columns, classes, metrics)
-    rows = compared([*rows, oracle], columns)
+    constants, problem = oracle_row([record for seeds in configurations.values() for record in seeds.values()], columns, classes, metrics)
+    rows = compared([*rows, constants], columns)
     if problem:
         notes.append(problem)
     if len({r.seeds for r in rows if r.competes}) > 1:
@@ -245,19 +245,25 @@ def oracle_row(
 ) -> tuple[Row, str | None]:
     """The best constant per metric on the stored test targets, and a note where no run has them."""
     problem = None
-    target = None
     for record in records:
-        if record.status == "done" and target is None:
+        if record.status == "done":
             try:
                 target = read_predictions(record.folder / NAME)["test"][1]
-            except (DataError, KeyError) as error:
-                problem = f"{record.title}: seed {record.seed}: {error if isinstance(error, DataError) else 'no test predictions are stored'}"
-    cells = {}
-    for c in columns:
-        metric = metric_of(c.key, metrics)
-        best = math.nan if metric is None or target is None else best_constant(metric, target, classes)
-        cells[c.key] = Cell(best, math.nan, 1)
-    return Row(ORACLE, "oracle", cells), problem
+                return oracle({c.key: best_of(metric_of(c.key, metrics), target, classes) for c in columns}), None
+            except (MmbenchError, KeyError) as error:
+                why = error if isinstance(error, MmbenchError) else "no test predictions are stored"
+                problem = f"{record.title}: seed {record.seed}: {why}"
+    return oracle({c.key: math.nan for c in columns}), problem
+
+
+def oracle(scores: Mapping[str, float]) -> Row:
+    """The row of the best constants."""
+    return Row(ORACLE, "oracle", {key: Cell(score, math.nan, 1) for key, score in scores.items()})
+
+
+def best_of(metric: Metric | None, target: np.ndarray, classes: Sequence[str]) -> float:
+    """The best constant's score in a metric, NaN for one that is not installed."""
+    return math.nan if metric is None else best_constant(metric, target, classes)
 
 
 def compared(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:

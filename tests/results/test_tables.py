@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmbench.results.runs import RunRecord, find_runs
+from mmbench.results.runs import RunRecord, find_runs, write_predictions
 from mmbench.results.tables import ORACLE, Row, Table, build_tables, cell
 
 from .folders import TARGET, make_run
@@ -170,7 +170,7 @@ def test_configurations_of_one_name_are_told_apart_by_label(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "data",
     [
-        {"name": "mosei"},
+        {"name": "mosei", "title": "CMU-MOSEI"},
         {"fingerprint": "beef"},
         {"modalities": ["text"]},
         {"metrics": ["mae", "corr"]},
@@ -206,6 +206,8 @@ def test_per_class_metrics_have_a_column_for_each_class(tmp_path: Path) -> None:
     table = only(tmp_path)
     assert [column.key for column in table.columns] == ["uar", "recall[happy]", "recall[sad]"]
     assert all(column.percent and column.higher_is_better for column in table.columns)
+    assert math.isnan(table.rows[-1].cells["uar"].mean)  # the stored targets of these folders are no class indices
+    assert any("targets must be class indices from 0 to 1" in note for note in table.notes)
     assert not table.rows[0].cells["recall[happy]"].beaten  # a constant recognises one class always: that says nothing
 
 
@@ -293,3 +295,15 @@ def test_dropping_a_seed_never_makes_a_row_best(values: list[tuple[float, bool]]
 def test_the_runs_of_the_target_are_what_the_hand_calculation_assumed() -> None:
     assert np.median(TARGET) == 0.5
     assert TARGET.tolist().count(0.0) == 1
+
+
+def test_classification_tables_have_an_oracle(tmp_path: Path) -> None:
+    data = {"task": "classification", "classes": ["happy", "sad", "angry"], "metrics": ["wacc", "uar", "recall_per_class"]}
+    scores = {"wacc": 0.7, "uar": 0.3, "recall[happy]": 0.5, "recall[sad]": 0.5, "recall[angry]": None}
+    folder = make_run(tmp_path, "misa", 1, scores, data=data)
+    target = np.array([0, 0, 0, 1])
+    write_predictions(folder / "predictions.csv.gz", {"test": (tuple("abcd"), target, np.eye(3, dtype=np.float32)[target])})
+    misa, oracle = only(tmp_path).rows
+    assert (oracle.cells["wacc"].mean, oracle.cells["uar"].mean) == (0.75, 0.5)
+    assert math.isnan(oracle.cells["recall[happy]"].mean)
+    assert [key for key, c in misa.cells.items() if c.beaten] == ["wacc", "uar"]
