@@ -84,6 +84,7 @@ class Manifest(_Part):
     )
     samples: Sha256 = Field(description="fingerprint of all ids: tells 'divided differently' from 'other samples'")
     labels: Labels
+    unimodal_labels: bool = Field(False, description="every modality has a label of its own")
     sizes: dict[str, PositiveInt] | None = Field(None, description="of simulated data, where `splits` joins splits")
     licence: str
     source: str = Field(description="where to ask for the data")

@@ -31,7 +31,7 @@ FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
 
 DOCUMENT, ARRAYS = "store.json", "arrays.safetensors"
-_DTYPES = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "BOOL": np.dtype("?")}
+_DTYPES: dict[str, np.dtype] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "BOOL": np.dtype("?")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _BLOCK_BYTES = 8 << 20
 
@@ -52,8 +52,8 @@ class Column:
 
 def column(array: np.ndarray) -> Column:
     """An array at hand, as float32, int64 or bool."""
-    dtype = {"f": np.dtype("<f4"), "i": np.dtype("<i8"), "u": np.dtype("<i8"), "b": np.dtype("?")}[array.dtype.kind]
-    return Column(array.shape, dtype, lambda start, stop: array[start:stop])
+    code = {"f": "F32", "i": "I64", "u": "I64", "b": "BOOL"}[array.dtype.kind]
+    return Column(array.shape, _DTYPES[code], lambda start, stop: array[start:stop])
 
 
 @dataclass(frozen=True)

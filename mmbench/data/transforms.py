@@ -1,0 +1,116 @@
+"""What the config does to features: cut long sequences, standardise with statistics of the training split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from mmbench.config import StandardizeConfig
+from mmbench.data.dataset import Modality, Split
+from mmbench.errors import DataError
+
+_BLOCK_BYTES = 32 << 20
+
+
+def cut(splits: Mapping[str, Split], lengths: Mapping[str, int]) -> tuple[dict[str, Split], list[str]]:
+    """Keep the first frames of some modalities: (N, T, D) becomes (N, min(T, n), D). Returns the splits and warnings.
+
+    A sample that keeps no real frame gets its first frame as one. DataError: a modality that is not in use.
+    """
+    _check_names("max_length", lengths, splits)
+    result, warnings = dict(splits), []
+    for name, length in lengths.items():
+        emptied = 0
+        for key, split in result.items():
+            part = split.inputs[name]
+            mask = part.mask[:, :length]
+            empty = ~mask.any(axis=1)
+            if empty.any():
+                mask = np.array(mask)
+                mask[empty, 0] = True
+                emptied += int(empty.sum())
+            result[key] = _with(split, name, Modality(part.values[:, :length], mask))
+        if emptied:
+            warnings.append(f"{name}: {emptied} samples have no real frame among the first {length}; their first frame counts as real")
+    return result, warnings
+
+
+def standardize(splits: Mapping[str, Split], config: StandardizeConfig) -> dict[str, Split]:
+    """z-scores, ``(clip(x) - mean) / std`` for each column, with the percentiles, mean and std of the training split's real frames.
+
+    Columns that are constant there become 0 everywhere, and padding stays 0. Inputs and results: (N, T, D) float32.
+    DataError: a modality that is not in use or has tokens, or percentiles out of order.
+    """
+    train = splits["train"].inputs
+    features = [name for name, part in train.items() if part.kind == "features"]
+    chosen = features if config.modalities is None else config.modalities
+    _check_names("standardize.modalities", chosen, splits)
+    for name in chosen:
+        if name not in features:
+            raise DataError(f"data.standardize.modalities: {name} has token ids, which cannot be standardised")
+    if config.percentiles is not None and not 0 <= config.percentiles[0] < config.percentiles[1] <= 100:
+        raise DataError(f"data.standardize.percentiles: {list(config.percentiles)} must be a lower and a higher number between 0 and 100")
+    result = dict(splits)
+    for name in chosen:
+        low, high = _percentiles(train[name], config.percentiles)
+        mean, scale = _moments(train[name], low, high)
+        for key, split in result.items():
+            part = split.inputs[name]
+            result[key] = _with(split, name, Modality(_scored(part, low, high, mean, scale), part.mask))
+    return result
+
+
+def _check_names(option: str, names: object, splits: Mapping[str, Split]) -> None:
+    known = list(splits["train"].inputs)
+    for name in names:  # type: ignore[attr-defined]
+        if name not in known:
+            raise DataError(f"data.{option} names {name}, which is not among the modalities in use: {', '.join(known)}")
+
+
+def _with(split: Split, name: str, part: Modality) -> Split:
+    return replace(split, inputs={key: part if key == name else old for key, old in split.inputs.items()})
+
+
+def _real_frames(part: Modality) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of samples: which ones, their mask, and their real frames (F, D) in float64."""
+    row = part.values[0].size * 8
+    step = max(1, _BLOCK_BYTES // max(row, 1))
+    for start in range(0, len(part.values), step):
+        rows = slice(start, start + step)
+        mask = np.asarray(part.mask[rows])
+        yield rows, mask, np.asarray(part.values[rows])[mask].astype(np.float64)
+
+
+def _percentiles(part: Modality, percentiles: tuple[float, float] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bound of each column, (D,) each."""
+    width = part.values.shape[2]
+    if percentiles is None:
+        return np.full(width, -np.inf), np.full(width, np.inf)
+    mask = np.asarray(part.mask)
+    groups = [np.percentile(np.asarray(part.values)[:, :, d : d + 16][mask], percentiles, axis=0) for d in range(0, width, 16)]
+    low, high = np.concatenate(groups, axis=1).astype(np.float64)
+    return low, high
+
+
+def _moments(part: Modality, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1/std of each column, (D,) each; 0 instead of 1/std where a column is constant at the precision of float32."""
+    width = part.values.shape[2]
+    count, total, squares = 0, np.zeros(width), np.zeros(width)
+    for _, _, frames in _real_frames(part):
+        count += len(frames)
+        total += np.clip(frames, low, high).sum(axis=0)
+    mean = total / count
+    for _, _, frames in _real_frames(part):
+        squares += np.square(np.clip(frames, low, high) - mean).sum(axis=0)
+    std = np.sqrt(squares / count)
+    constant = std <= np.maximum(np.finfo(np.float32).eps * np.abs(mean), np.finfo(np.float32).tiny)
+    return mean, np.where(constant, 0, 1 / np.where(constant, 1, std))
+
+
+def _scored(part: Modality, low: np.ndarray, high: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    result = np.zeros(part.values.shape, np.float32)
+    for rows, mask, frames in _real_frames(part):
+        result[rows][mask] = (np.clip(frames, low, high) - mean) * scale
+    return result
