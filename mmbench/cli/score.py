@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -43,4 +44,4 @@ def command(folder: Path, update: bool) -> None:
     outcome = "updated" if update else "different"
     click.echo(f"{len(records)} finished runs: {agreeing} as stored, {differing} {outcome}" + (f", {unreadable} cannot be scored" * bool(unreadable)))
     if unreadable or (differing and not update):
-        raise click.exceptions.Exit(1)
+        sys.exit(1)

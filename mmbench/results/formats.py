@@ -112,7 +112,7 @@ class Style:
         cells = [cell for row in methods for cell in row.cells.values()]
         lines = []
         if table.rows:
-            percent = ", scores between 0 and 1 are times 100" if any(column.percent for column in table.columns) else ""
+            percent = "; what ranges from 0 to 1 (accuracy, F1, recall) is times 100" if any(column.percent for column in table.columns) else ""
             lines.append(self.escape(f"Test scores, mean ± sample standard deviation (n - 1) over seeds{percent}; seeds: done/all."))
         if any(cell.best for cell in cells):
             lines.append(self.legend + " of the methods with every seed done; floors do not compete.")

@@ -302,25 +302,15 @@ def notes_on(records: Sequence[RunRecord], scored: bool = True) -> list[str]:
 
 
 def title(data: Mapping[str, Any]) -> str:
-    """Data set, whether simulated, split sizes and whether they are the published ones, modalities."""
+    """Data set, whether simulated, whose split with which sizes, layout of the features, modalities."""
     splits = data.get("splits")
-    splits = splits if isinstance(splits, dict) else {}
-    counts = {name: split_size(value) for name, value in splits.items()}
+    counts = {name: split.get("size") for name, split in splits.items() if isinstance(split, dict)} if isinstance(splits, dict) else {}
     sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
-    stated = [value["published"] for value in splits.values() if isinstance(value, dict) and isinstance(value.get("published"), bool)]
-    if isinstance(data.get("published"), bool):
-        stated.append(data["published"])
-    origin = "" if data.get("simulated") or not stated else "published split" if all(stated) else "own split"
+    origin = {"published": "published split", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
+    layout = data.get("layout")
     parts = [
-        ("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data.get("name") or "unnamed data"),
+        ("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data["name"]),
         f"{origin} ({sizes})" if origin and sizes else origin or sizes,
-        ", ".join(data.get("modalities", ())),
+        " ".join(part for part in (layout if isinstance(layout, str) else "", ", ".join(data.get("modalities", ()))) if part),
     ]
     return "; ".join(part for part in parts if part)
-
-
-def split_size(value: Any) -> int | None:
-    """The number of samples that a record gives for a split: a number, or an object with one."""
-    if isinstance(value, dict):
-        value = next((value[key] for key in ("samples", "size", "n", "count") if key in value), None)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -35,7 +35,7 @@ def make_run(
         "simulated": False,
         "fingerprint": "f00d",
         "metrics": list(METRICS),
-        "splits": {"train": {"samples": 1284}, "valid": {"samples": 229}, "test": {"samples": 8}},
+        "splits": {"train": {"size": 1284}, "valid": {"size": 229}, "test": {"size": 8}},
     } | changes.pop("data", {})
     experiment = changes.get("experiment", "demo")
     folder = root / experiment / label / f"seed-{seed}"

@@ -191,10 +191,16 @@ def test_title_tells_simulated_split_and_modalities(tmp_path: Path) -> None:
     assert table.title == "SIMULATED CMU-MOSI; train 1284, valid 229, test 8; text, audio"
 
 
-@pytest.mark.parametrize(("published", "words"), [(True, "published split (train 4, test 2)"), (False, "own split (train 4, test 2)")])
-def test_title_tells_whose_split_it_is(tmp_path: Path, published: bool, words: str) -> None:
-    put(tmp_path, "misa", {"mae": [0.7]}, data={"splits": {"train": {"size": 4, "published": True}, "test": {"size": 2, "published": published}}})
-    assert only(tmp_path).title == f"CMU-MOSI; {words}; text, audio"
+@pytest.mark.parametrize(("status", "words"), [("published", "published split"), ("own", "OWN SPLIT")])
+def test_title_tells_whose_split_it_is(tmp_path: Path, status: str, words: str) -> None:
+    put(tmp_path, "misa", {"mae": [0.7]}, data={"split_status": status, "layout": "aligned"})
+    assert only(tmp_path).title == f"CMU-MOSI; {words} (train 1284, valid 229, test 8); aligned text, audio"
+
+
+@pytest.mark.parametrize("splits", [None, [], {"test": 8}, {"test": {}}])
+def test_title_does_without_sizes(tmp_path: Path, splits: object) -> None:
+    put(tmp_path, "misa", {"mae": [0.7]}, data={"splits": splits, "title": ""})
+    assert only(tmp_path).title == "mosi; text, audio"
 
 
 def test_per_class_metrics_have_a_column_for_each_class(tmp_path: Path) -> None:
