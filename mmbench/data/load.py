@@ -227,8 +227,6 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = frozen
 def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[str]) -> None:
     problems, available = source.store.document["problems"], source.available()
     usable = [name for name in source.manifest.modalities if name in available or (name == "text" and name in tokens and "tokens" not in problems)]
-    if not names or len(set(names)) < len(names):
-        raise DataError(f"data.modalities: [{','.join(names)}] must name each modality once, and at least one")
     for name in names:
         if name not in source.manifest.modalities:
             raise DataError(f"data.modalities: {source.manifest.name} has no {name}; it has {', '.join(source.manifest.modalities)}")
@@ -258,9 +256,7 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
         warnings.append("the data are SIMULATED: scores say nothing about the real data set")
     elif not source.known:
         warnings.append(f"the file is no known copy of {source.manifest.title} (sha256 {source.digest[:16]}...): {_unlike(source, names)}")
-    for notice in document["notices"]:
-        if notice["modality"] is None or notice["modality"] in shown:
-            warnings.append(f"{shown.get(notice['modality'], '')}: {notice['text']}".removeprefix(": "))
+    warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
     if config.features is not None and config.features != document["layout"]:
         warnings.append(f"data.features says {config.features}, but the file looks {document['layout']}")
     if config.splits == "own":
@@ -299,6 +295,8 @@ def _record(source: Source, config: DataConfig, dataset: Dataset, warnings: list
         "split_status": status,
         "transforms": {key: value for key, value in chosen.items() if value is not None},
         "ignored_keys": document["ignored_keys"],
+        "unusable": document["problems"],
+        "replaced": {name: count for name, count in document["replaced"].items() if name in modalities},
         "fingerprint": dataset.fingerprint,
         "warnings": warnings,
     }

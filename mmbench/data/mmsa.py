@@ -50,7 +50,7 @@ class MmsaFile:
         self.columns: dict[str, Column] = {}
         self.samples: dict[str, dict[str, list[str]]] = {}
         self.problems: dict[str, str] = {}  # why a modality, or the tokens, cannot be used
-        self.notices: list[dict[str, str | None]] = []
+        self.notices: list[dict[str, str]] = []
         self.counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
         if not isinstance(content, dict):
             raise DataError(f"{path}: holds a {type(content).__name__}, not a dict with the splits {', '.join(SPLITS)}")
@@ -246,10 +246,10 @@ class MmsaFile:
         with np.errstate(over="ignore"):
             block = np.array(array[start:stop], dtype=np.float32)
         real = mask[start:stop]
-        bad = ~np.isfinite(block)
+        bad: np.ndarray = ~np.isfinite(block)
         block[bad] = 0
         self.counts[name, "replaced"][split] += int(bad.sum())
-        self.counts[name, "lost"][split] += int(bad.all(axis=2)[real].sum())
+        self.counts[name, "lost"][split] += int((bad.all(axis=2) & real).sum())
         self.counts[name, "frames"][split] += int(real.sum())
         self.counts[name, "stray"][split] += int(((block != 0).any(axis=2) & ~real).any(axis=1).sum())
         block[~real] = 0
@@ -257,12 +257,12 @@ class MmsaFile:
 
     # what is said about them
 
-    def _notice(self, modality: str | None, text: str) -> None:
+    def _notice(self, modality: str, text: str) -> None:
         if {"modality": modality, "text": text} not in self.notices:
             self.notices.append({"modality": modality, "text": text})
 
-    def _counted(self) -> list[dict[str, str | None]]:
-        notices: list[dict[str, str | None]] = []
+    def _counted(self) -> list[dict[str, str]]:
+        notices: list[dict[str, str]] = []
         for (name, kind), counts in self.counts.items():
             total = sum(counts.values())
             if total and kind in {"empty", *_NOTICES}:

@@ -1,0 +1,102 @@
+"""``mmbench data``: which data sets are known, whether a file is what it should be, and simulated data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mmbench.errors import ConfigError, DataError
+
+_ROOT = click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
+
+
+@click.group()
+def command() -> None:
+    pass
+
+
+@command.command("list")
+def list_() -> None:
+    """The data sets that have a manifest, and where to ask for them."""
+    from mmbench.data.manifest import list_manifests, load_manifest
+
+    for name in list_manifests():
+        manifest = load_manifest(name)
+        sizes = ", ".join(f"{key} {split.size}" for key, split in manifest.splits.items())
+        click.echo(f"{name:<10}{manifest.title}: {manifest.task}; {sizes}")
+        click.echo(f"{'':<10}{manifest.licence} {manifest.source}")
+
+
+@command.command()
+@click.argument("what", metavar="NAME|PATH")
+@click.option("--as", "name", metavar="NAME", help="The data set that a file is meant to be.")
+@click.option("--set", "overrides", multiple=True, metavar="data.KEY=VALUE", help="Change one value of the config's data section. Repeatable.")
+@_ROOT
+def check(what: str, name: str | None, overrides: tuple[str, ...], data_root: Path | None) -> None:
+    """Read a data set and print one page about it. Ends with exit code 3 if its splits are not the published ones."""
+    from mmbench.data.checks import describe, examine
+
+    config = _config(what, name, overrides)
+    dataset, problems = examine(config, data_root)
+    click.echo(describe(dataset))
+    if problems and config.splits == "published":
+        raise DataError("; ".join(problems))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--samples", type=click.IntRange(min=1), help="Total size; default: the data set's own.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed makes other data.")
+@click.option("--features", type=click.Choice(["aligned", "unaligned"]), help="Layout; default: the manifest's first.")
+@click.option("--out", type=click.Path(path_type=Path), help="A new folder to write to; default: the cache.")
+def simulate(name: str, samples: int | None, seed: int | None, features: str | None, out: Path | None) -> None:
+    """Write simulated data in the shape of a data set, with the true factors beside them."""
+    from mmbench.data.manifest import load_manifest
+    from mmbench.data.simulate import SEED, load_factors
+    from mmbench.data.simulate import simulate as make
+
+    store = make(load_manifest(name), samples, SEED if seed is None else seed, features, out)
+    sizes = ", ".join(f"{split} {len(part['ids'])}" for split, part in store.document["splits"].items())
+    click.echo(f"SIMULATED {name} ({store.document['layout']}; {sizes}): {store.folder}")
+    click.echo(f"true factors, for mmbench.data.simulate.load_factors: {', '.join(load_factors(store)['train'])}")
+    click.echo(f"use it with --set data.path={store.folder.resolve()}" if out else "use it with --set data.simulated=true")
+
+
+def _config(what: str, name: str | None, overrides: tuple[str, ...]) -> Any:
+    """The `DataConfig` that the arguments mean."""
+    from pydantic import ValidationError
+
+    from mmbench.config import DataConfig
+    from mmbench.data.manifest import list_manifests
+
+    is_name = what in list_manifests() or what.endswith((".yaml", ".yml"))
+    values: dict[str, Any] = {"name": name or what}
+    if not is_name or name is not None:
+        if not Path(what).exists():
+            raise ConfigError(f"{what} is neither a data set ({', '.join(list_manifests())}) nor a file")
+        if name is None:
+            raise ConfigError(f"{what}: which data set is it meant to be? Add --as with one of {', '.join(list_manifests())}")
+        values["path"] = what
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return DataConfig.model_validate(values)
+    except ValidationError as error:
+        mistakes = [f"data.{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()]
+        raise ConfigError("; ".join(mistakes)) from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    from mmbench.strict_yaml import parse
+
+    key, equals, text = override.partition("=")
+    section, *path = key.strip().split(".")
+    if not equals or section != "data" or not all(path) or not path:
+        raise ConfigError(f"--set {override}: must have the form data.key=value, for example --set data.modalities=[text,audio]")
+    for part in path[:-1]:
+        values = values.setdefault(part, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {part} has no keys")
+    values[path[-1]] = parse(text, f"--set {override}").value
