@@ -18,6 +18,8 @@ from mmbench_decalign.moments import mmd, moment_distance
 from mmbench_decalign.precision import at_least_float32, pooled, without_autocast
 from mmbench_decalign.transport import gaussian_cost, joint_cost, multi_marginal_plan, mutual_information
 
+LEAST_SQUARE = 1e-16  # least squared norm in a cosine: features that are all zero give 0
+
 
 class Decoupling(AlignmentLoss):
     """L_dec = Σ_m mean_n cos(F_uni^m, F_com^m), each flattened over the sample's real frames; `squared`: of cos². Source: Eq. 1.
@@ -46,12 +48,12 @@ class Decoupling(AlignmentLoss):
 
     def _cosine(self, modality: str, unique: Sequence, common: Sequence) -> Tensor:
         if self.pool[modality]:
-            a, b = pooled({"a": unique, "b": common}, "ab")  # (B, d)
-        else:
-            mask = (unique.mask & common.mask).unsqueeze(-1)
-            a = (at_least_float32(unique.values) * mask).flatten(1)  # (B, T d)
-            b = (at_least_float32(common.values) * mask).flatten(1)
-        return F.cosine_similarity(a, b, dim=-1)
+            first, second = pooled({"a": unique, "b": common}, "ab")
+            return F.cosine_similarity(first, second, dim=-1)  # (B,)
+        u, c = at_least_float32(unique.values), at_least_float32(common.values)  # (B, T, d)
+        mask = (unique.mask & common.mask).to(u.dtype)
+        product, u_square, c_square = (torch.linalg.vecdot(part.sum(-1), mask) for part in (u * c, u.square(), c.square()))  # (B,)
+        return product / (u_square.clamp(min=LEAST_SQUARE).sqrt() * c_square.clamp(min=LEAST_SQUARE).sqrt())
 
 
 class PrototypeTransport(AlignmentLoss):
@@ -87,9 +89,10 @@ class PrototypeTransport(AlignmentLoss):
         assert representation.unique is not None
         self.diagnostics = {}
         with without_autocast(representation.fused):
-            x = pooled(representation.unique, self.modalities)  # (M, B, d)
-            if x.shape[1] == 1:
-                return {term: x.sum() * 0.0 for term in self.terms if term in self.active}
+            features = pooled(representation.unique, self.modalities)  # (M, B, d)
+            if features.shape[1] == 1:
+                return {term: features.sum() * 0.0 for term in self.terms if term in self.active}
+            x = features.double()  # a component may hold one sample: its variance is then the floor, next to squares of any size
             mixture = self._mixture(x)
             posterior = mixture.posterior(x)  # (M, B, K)
             if self.config.em_gradient == "last":
@@ -99,7 +102,7 @@ class PrototypeTransport(AlignmentLoss):
                 result["transport"] = self._transport(mixture, posterior)
             if "prototype" in self.active:
                 result["prototype"] = prototype_distance(x, posterior, mixture.means) / (x.shape[-1] if self.config.reduction == "mean" else 1)
-            return result
+            return {term: value.to(features.dtype) for term, value in result.items()}
 
     def _mixture(self, x: Tensor) -> Mixture:
         config = self.config
@@ -135,15 +138,13 @@ class PrototypeTransport(AlignmentLoss):
             plan = multi_marginal_plan(cost, nu.unbind(), epsilon, config.iterations, config.tolerance)
         with torch.no_grad():
             self.diagnostics["cost_over_epsilon"] = cost.detach().mean() / epsilon
-            self.diagnostics["plan_mutual_information"] = mutual_information(plan.detach(), nu.detach().unbind()).to(cost.dtype)
-        return (plan.to(cost.dtype) * cost).sum()
+            self.diagnostics["plan_mutual_information"] = mutual_information(plan.detach(), nu.detach().unbind())
+        return (plan * cost).sum()
 
 
 def prototype_distance(x: Tensor, posterior: Tensor, means: Tensor) -> Tensor:
     """Mean over the ordered pairs i≠j of 1/N Σ_n Σ_k w_i^n(k) ‖x_i^n - μ_j^k‖²: x (M, N, d), w (M, N, K), μ (M, K, d) -> scalar. Source: Eq. 9."""
     modalities, samples, _ = x.shape
-    origin = x.detach().mean((0, 1))  # close to all, so that the difference of squares below loses nothing
-    x, means = x - origin, means - origin
     product = torch.einsum("ind,jkd->ijnk", x, means)  # (M, M, N, K)
     distance = x.square().sum(-1)[:, None, :, None] + means.square().sum(-1)[None, :, None, :] - 2 * product
     total = torch.einsum("ink,ijnk->ij", posterior, distance)  # (M, M)

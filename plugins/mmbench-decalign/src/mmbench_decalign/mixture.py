@@ -1,4 +1,7 @@
-"""Gaussian mixtures of all modalities at once, fitted by a fixed number of EM steps that carry gradients (Eq. 2-4)."""
+"""Gaussian mixtures of all modalities at once, fitted by a fixed number of EM steps that carry gradients (Eq. 2-4).
+
+Squared distances and variances are differences of second moments, products of matrices instead of (M, B, K, d) tensors: call in float64.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,16 @@ class Mixture:
 
     def posterior(self, x: Tensor) -> Tensor:
         """w_m^n(k) = π_k N(x_n; μ_k, Σ_k) / Σ_j π_j N(x_n; μ_j, Σ_j), in the log domain: x (M, B, d) -> (M, B, K). Source: Eq. 3-4."""
-        deviation = x.unsqueeze(2) - self.means.unsqueeze(1)  # (M, B, K, d)
         if self.covariances.dim() == 3:
-            distance = (deviation.square() / self.covariances.unsqueeze(1)).sum(-1)  # (M, B, K)
+            precision = 1 / self.covariances  # (M, K, d)
+            scaled = self.means * precision
+            distance = x.square() @ precision.mT - 2 * (x @ scaled.mT) + (self.means * scaled).sum(-1).unsqueeze(1)  # (M, B, K)
             log_determinant = self.covariances.log().sum(-1)  # (M, K)
         else:
+            deviation = x.unsqueeze(1) - self.means.unsqueeze(2)  # (M, K, B, d)
             factor = torch.linalg.cholesky_ex(self.covariances).L  # (M, K, d, d); the _ex form does not wait for the device
-            whitened = torch.linalg.solve_triangular(factor, deviation.permute(0, 2, 3, 1), upper=False)  # (M, K, d, B)
-            distance = whitened.square().sum(2).transpose(1, 2)  # (M, B, K)
+            whitened = torch.linalg.solve_triangular(factor, deviation.mT, upper=False)  # (M, K, d, B)
+            distance = whitened.square().sum(2).mT  # (M, B, K)
             log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_density = -0.5 * (distance + log_determinant.unsqueeze(1) + x.shape[-1] * math.log(2 * math.pi))
         return (log_density + self.weights.log().unsqueeze(1)).softmax(-1)
@@ -63,12 +68,13 @@ def maximise(x: Tensor, posterior: Tensor, covariance: Covariance, floor: float,
     than features. x (M, B, d), posterior (M, B, K).
     """
     count = posterior.sum(1) + 10 * torch.finfo(x.dtype).eps  # (M, K); a component without samples stays finite
-    means = torch.einsum("mbk,mbd->mkd", posterior, x) / count.unsqueeze(-1)
-    deviation = x.unsqueeze(2) - means.unsqueeze(1)  # (M, B, K, d)
+    share = posterior.mT / count.unsqueeze(-1)  # (M, K, B)
+    means = share @ x  # (M, K, d)
     if covariance == "diagonal":
-        covariances = torch.einsum("mbk,mbkd->mkd", posterior, deviation.square()) / count.unsqueeze(-1) + floor
+        covariances = (share @ x.square() - means.square()).clamp(min=0.0) + floor
     else:
-        scatter = torch.einsum("mbk,mbkd,mbke->mkde", posterior, deviation, deviation) / count[..., None, None]  # (M, K, d, d)
+        second = torch.einsum("mkb,mbd,mbe->mkde", share, x, x)  # (M, K, d, d)
+        scatter = second - means.unsqueeze(-1) * means.unsqueeze(-2)
         diagonal = torch.diag_embed(scatter.diagonal(dim1=-2, dim2=-1))
         covariances = (1 - shrinkage) * scatter + shrinkage * diagonal + floor * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return Mixture(count / count.sum(-1, keepdim=True), means, covariances)

@@ -23,7 +23,8 @@ def moment_distance(z: Tensor, reduction: Literal["sum", "mean"] = "sum") -> Ten
     centred = z - mean.unsqueeze(1)
     covariance = centred.mT @ centred / samples  # (M, d, d)
     deviation = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=1e-24).sqrt()  # (M, d); the root of 0 has no gradient
-    skewness = (centred / (deviation.unsqueeze(1) + EPSILON)).pow(3).mean(1)  # (M, d)
+    standard = centred / (deviation.unsqueeze(1) + EPSILON)
+    skewness = (standard * standard.square()).mean(1)  # (M, d)
     reduce = torch.sum if reduction == "sum" else torch.mean
     total = torch.stack([reduce(_pairwise(moment)) for moment in (mean, covariance, skewness)]).sum()
     return total / (modalities * (modalities - 1))
