@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
+from mmbench.component_config import StrictModel
 
-class Section(BaseModel):
-    """A part of an experiment: unknown keys are refused, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+class Section(StrictModel):
+    """A part of an experiment."""
 
 
 class StandardizeConfig(Section):
@@ -59,12 +59,6 @@ class LossConfig(Named):
     """One alignment loss with its weight."""
 
     weight: Any = Field(1.0, description="a number, {value, warmup: epochs}, or one of these per term")
-
-    @field_validator("weight")
-    @classmethod
-    def _weight(cls, value: Any) -> Any:
-        parse_weights(value, ())
-        return value
 
 
 class GroupConfig(Section):
@@ -126,11 +120,13 @@ class Experiment(Section):
     adapters: Literal["auto", "forbid", "frozen", "trained"] = Field("auto", description="how a field that a loss needs and the model lacks is made")
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     metrics: tuple[str, ...] | None = Field(None, description="default: the data set's suite")
-    seeds: tuple[NonNegativeInt, ...] = Field((1, 2, 3, 4, 5), min_length=1, description="one run each")
+    seeds: tuple[NonNegativeInt, ...] = Field((1, 2, 3, 4, 5), description="one run each")
 
     @field_validator("seeds", mode="after")
     @classmethod
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value:
+            raise ValueError("must name at least one seed")
         twice = sorted({seed for seed in value if value.count(seed) > 1})
         if twice:
             raise ValueError(f"seed {twice[0]} is given twice")

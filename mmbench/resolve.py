@@ -146,7 +146,8 @@ class _Checker:
     def section(self, cls: type[T], value: Any, base: Location) -> T | None:
         """Validate one mapping; every error of pydantic becomes a line with its place."""
         try:
-            return cls.model_validate(value)  # type: ignore[attr-defined, no-any-return]
+            # Strictly, and as JSON, where lists may be tuples.
+            return cls.model_validate_json(json.dumps(value), strict=True)  # type: ignore[attr-defined, no-any-return]
         except ValidationError as error:
             for item in error.errors():
                 inner = _location(value, item["loc"])
@@ -172,15 +173,16 @@ class _Checker:
         raw = self._at(("losses",))
         for i, item in enumerate(raw if isinstance(raw, list) else []):
             choice = self.component("loss", ("losses", i), {"weight"}, item)
+            terms = (choice.entry.component.terms or (choice.entry.component.name,)) if choice else ()
+            try:
+                weights = parse_weights(item.get("weight", 1.0) if isinstance(item, dict) else 1.0, terms)
+            except ValueError as error:
+                self.problem(("losses", i, "weight"), str(error))
+                continue
             if choice is None:
                 continue
             if any(other.entry == choice.entry for other in found):
                 self.problem(("losses", i, "name"), f"loss {item['name']!r} stands twice in the list")
-            try:
-                weights = parse_weights(item.get("weight", 1.0), choice.entry.component.terms or (choice.entry.component.name,))
-            except ValueError as error:
-                self.problem(("losses", i, "weight"), str(error))
-                continue
             found.append(LossChoice(choice.entry, choice.config, weights))
         return tuple(found)
 

@@ -1,0 +1,157 @@
+"""A config's mistakes are all shown at once, each with its place; what is valid is filled in and has one fingerprint."""
+
+import json
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmbench.errors import ConfigError
+from mmbench.resolve import resolve
+from mmbench.strict_yaml import Document, dump, parse
+
+BASE = """
+name: toy
+data:
+  name: mosi
+  modalities: [text, audio]
+model:
+  name: toy
+losses:
+  - name: pull
+    weight: 0.5
+training:
+  epochs: 3
+"""
+
+
+def mistakes(text: str, toys) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(parse(text, "f.yaml"), toys)
+    return str(caught.value).splitlines()
+
+
+def test_all_mistakes_at_once_with_place_and_suggestion(toys) -> None:
+    text = """
+name: toy
+data:
+  name: mosi
+  modalitys: [text]
+model:
+  name: toy
+  widht: 3
+losses:
+  - name: pull
+    weight: {near: 1, fra: 2}
+  - name: pul
+training:
+  epochs: 0
+  optimizer: {name: adam, lr: fast}
+  scheduler: {name: platoe}
+  batch_sise: 3
+seeds: [1, 2, 1]
+"""
+    assert mistakes(text, toys) == [
+        "f.yaml:5:3: data.modalitys: unknown key. Did you mean 'modalities'?",
+        "f.yaml:14:3: training.epochs: must be greater than 0 (got 0)",
+        "f.yaml:15:27: training.optimizer.lr: must be a valid number (got 'fast')",
+        "f.yaml:16:3: training.scheduler: unknown name 'platoe'; known: 'plateau', 'warmup_cosine'",
+        "f.yaml:17:3: training.batch_sise: unknown key. Did you mean 'batch_size'?",
+        "f.yaml:18:1: seeds: seed 1 is given twice (got [1, 2, 1])",
+        "f.yaml:8:3: model.widht: unknown key. Did you mean 'width'?",
+        "f.yaml:11:5: losses.0.weight: has no term 'fra'; its terms are near, far",
+        "f.yaml:12:5: losses.1.name: loss 'pul' is not provided by any installed plugin. Did you mean 'pull'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("name: mosi", "name: mosy", "data.name: "),
+        ("[text, audio]", "[text, smell]", "data.modalities.1: mosi has no modality 'smell'"),
+        ("[text, audio]", "[text, text]", "data.modalities: must name at least one modality, each once"),
+        ("[text, audio]", "[]", "data.modalities: must name at least one modality"),
+        ("epochs: 3", "select: wacc", "training.select: 'wacc' is none of this experiment's metrics: loss, mae"),
+        ("epochs: 3", "task_loss: cross_entropy", "training.task_loss: 'cross_entropy' does not suit mosi"),
+        ("epochs: 3", "clip_norm: 1\n  clip_value: 1", "clip_norm and clip_value exclude each other"),
+        ("epochs: 3", "batch_size: 0", "training.batch_size: must be greater than 0 (got 0)"),
+        ("epochs: 3", "epochs: true", "training.epochs: "),
+        ("epochs: 3", "scheduler: plateau", "training.scheduler: "),
+        ("training:", "metrics: [mae, nonsense]\ntraining:", "metrics.1: metric 'nonsense' is not provided"),
+        ("training:", "metrics: [wacc]\ntraining:", "metrics.0: metric 'wacc' is for classification; mosi is a regression data set"),
+        ("training:", "seeds: []\ntraining:", "seeds: "),
+        ("training:", "seeds: [-1]\ntraining:", "seeds.0: must be greater than or equal to 0 (got -1)"),
+        ("name: toy\ndata", "name: a/b\ndata", "name: "),
+        ("weight: 0.5", "weight: .inf", "losses.0.weight: must be a number"),
+        ("weight: 0.5", "weight: {value: 1, warmup: -1}", "losses.0.weight: must be a number"),
+        ("weight: 0.5", "weight: [1]", "losses.0.weight: must be a number"),
+        ("- name: pull", "- name: pull\n  - name: pull", "losses.1.name: loss 'pull' stands twice"),
+        ("model:\n  name: toy", "model: toy", "model: "),
+        ("model:\n  name: toy", "", "model: is missing"),
+        ("modalities: [text, audio]", "max_length: {smell: 3}", "data.max_length: names the modality 'smell'"),
+        ("modalities: [text, audio]", "standardize: {percentiles: [9, 1]}", "data.standardize.percentiles: must be two ascending numbers"),
+    ],
+)
+def test_mistakes(toys, old: str, new: str, message: str) -> None:
+    assert old in BASE
+    found = mistakes(BASE.replace(old, new, 1), toys)
+    assert len(found) == 1, found
+    assert message in found[0]
+    assert found[0].startswith("f.yaml:") or found[0].startswith("config: ")
+
+
+def test_defaults_are_filled_and_read_back_as_the_same(toys) -> None:
+    resolved = resolve(parse(BASE, "f.yaml"), toys)
+    filled = resolved.to_dict()
+    assert filled["training"]["task_loss"] == "l1"
+    assert filled["training"]["select"] == "mae"
+    assert filled["metrics"] == list(resolved.manifest.metrics)
+    assert filled["model"] == {"name": "toys/toy", "width": 6, "dropout": 0.0, "explode_at_step": None, "encoders": {}}
+    assert filled["losses"][0]["weight"] == {"near": {"value": 0.5, "warmup": 0}, "far": {"value": 0.5, "warmup": 0}}
+    again = resolve(parse(dump(filled), "g.yaml"), toys)
+    assert again.to_dict() == filled
+    assert again.fingerprint("data") == resolved.fingerprint("data")
+
+
+def test_adapters_and_refusals(toys) -> None:
+    assert resolve(parse(BASE, "f"), toys).fit.adapters == ("common", "unique")
+    alone = resolve(parse(BASE.replace("[text, audio]", "[text]"), "f"), toys)
+    assert alone.fit.refusals == ("loss 'pull' needs at least 2 modalities; the data have 1: text",)
+    assert "adapters are forbidden" in resolve(parse(BASE + "adapters: forbid\n", "f"), toys).fit.refusals[0]
+
+
+def test_an_encoder_that_is_not_installed_is_missing_not_wrong(toys) -> None:
+    text = BASE.replace("  name: toy\nlosses", "  name: toy\n  encoders: {text: {name: hf-text, model: x}}\nlosses")
+    assert resolve(parse(text, "f"), toys).missing == ("extractor 'hf-text' (the encoder of text) is not provided by any installed plugin",)
+
+
+def _shuffled(value, seed: int):
+    if isinstance(value, dict):
+        items = list(value.items())
+        random.Random(seed).shuffle(items)
+        return {key: _shuffled(item, seed + 1) for key, item in items}
+    return value
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20)
+def test_the_fingerprint_depends_on_values_alone(toys, seed: int) -> None:
+    plain = parse(BASE, "f").value
+    reference = resolve(Document(plain, {}), toys).fingerprint("data")
+    shuffled = _shuffled(json.loads(json.dumps(plain)), seed)
+    shuffled["training"] = {**shuffled["training"], "batch_size": 32, "optimizer": {"lr": 1e-3}}  # the defaults, spelled out
+    shuffled["seeds"], shuffled["name"] = [7], "other"
+    shuffled["data"]["path"] = "elsewhere"
+    shuffled["model"]["name"] = "toys/toy"
+    assert resolve(Document(shuffled, {}), toys).fingerprint("data") == reference
+    assert resolve(Document(shuffled, {}), toys).fingerprint("other data") != reference
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("epochs: 3", "epochs: 4"), ("weight: 0.5", "weight: 0.51"), ("[text, audio]", "[audio, text]"), ("name: toy\nl", "name: toy\n  width: 7\nl")]
+)
+def test_any_value_changes_the_fingerprint(toys, old: str, new: str) -> None:
+    assert old in BASE
+    first, second = (resolve(parse(text, "f"), toys).fingerprint("data") for text in (BASE, BASE.replace(old, new, 1)))
+    assert first != second

@@ -1,0 +1,252 @@
+"""The protocol of one run: what is learned, what is the same again, what is refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mmbench.config import OptimizerConfig, PlateauConfig, WarmupCosineConfig  # noqa: E402
+from mmbench.errors import ConfigError, RunError  # noqa: E402
+from mmbench.metrics import METRICS, evaluate  # noqa: E402
+from mmbench.training import checkpoint, loop  # noqa: E402
+from mmbench.training.loop import Interrupted, Protocol, fit, predict  # noqa: E402
+from mmbench.training.network import Network, weight_at  # noqa: E402
+from mmbench.training.optim import Schedule, build_optimizer  # noqa: E402
+from mmbench.training.seeds import derive, order  # noqa: E402
+from mmbench.training.tensors import TensorSplit, extent  # noqa: E402
+
+CPU = torch.device("cpu")
+LOSSES = [{"name": "pull", "weight": {"near": 0.1, "far": 0.05}}, {"name": "unimodal", "weight": 0.2}]
+
+
+@pytest.fixture
+def session(toy_config, make_dataset, tmp_path):
+    """Builds network, data and protocol of a run; `folder` names the run folder, so that a second session can resume the first."""
+
+    def make(task="regression", folder="run", seed=1, stop=lambda: False, sizes=(37, 11, 13), **sections):
+        dataset = make_dataset(task, sizes)
+        if task == "classification":
+            sections = {"data": {"name": "iemocap", "modalities": ["text", "audio"]}, "metrics": ["wacc", "waf1"], **sections}
+        resolved = toy_config(**sections)
+        network = Network(resolved, dataset.input_spec(), seed)
+        higher = resolved.select != "loss" and METRICS[resolved.select].higher_is_better
+
+        def score(prediction, target):
+            return evaluate(dataset.metrics, prediction, target, dataset.classes)
+
+        (tmp_path / folder).mkdir(exist_ok=True)
+        training = resolved.experiment.training
+        protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, tmp_path / folder, "fp", stop)
+        return network, TensorSplit(dataset.splits["train"], CPU), TensorSplit(dataset.splits["valid"], CPU), protocol
+
+    return make
+
+
+def weights(network) -> dict:
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("task", ["regression", "classification"])
+def test_it_learns(session, task) -> None:
+    network, train, valid, protocol = session(task, losses=LOSSES, training={"epochs": 12, "batch_size": 8, "optimizer": {"lr": 0.02}})
+    progress = fit(network, train, valid, protocol)
+    first, best = progress.history[0]["valid"], progress.history[progress.best_epoch - 1]["valid"]
+    assert best["loss"] < 0.8 * first["loss"]
+    assert progress.best == best[protocol.select]
+    terms = set(progress.history[0]["train"])
+    assert {"task", "pull.near", "pull.far", "unimodal.unimodal", "pull.spread", "gradient.task", "gradient.pull.near"} <= terms
+    assert all(entry["train"]["gradient.task"] > 0 for entry in progress.history)
+
+
+def test_one_seed_is_the_same_again_and_another_is_not(session) -> None:
+    runs = {}
+    for folder, seed in (("a", 3), ("b", 3), ("c", 4)):
+        network, *rest = session(folder=folder, seed=seed, losses=LOSSES)
+        fit(network, *rest)
+        runs[folder] = weights(network)
+    assert same(runs["a"], runs["b"])
+    assert not same(runs["a"], runs["c"])
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 7, 12])
+def test_a_stopped_run_goes_on_to_the_same_bits(session, stop_after) -> None:
+    """Five steps per epoch: the run is stopped inside the first epoch, inside a later one, and at the end of one."""
+    sections = {
+        "losses": LOSSES,
+        "training": {"epochs": 4, "batch_size": 8, "optimizer": {"lr": 0.02}, "scheduler": {"name": "plateau", "patience": 0, "factor": 0.5}},
+    }
+    network, *rest = session(folder="whole", **sections)
+    whole = fit(network, *rest)
+    steps = iter(range(1, 1000))
+    stopped, *rest = session(folder="stopped", stop=lambda: next(steps) == stop_after, **sections)
+    with pytest.raises(Interrupted):
+        fit(stopped, *rest)
+    resumed, *rest = session(folder="stopped", **sections)
+    again = fit(resumed, *rest)
+    assert same(weights(network), weights(resumed))
+    strip = [{key: value for key, value in entry.items() if key != "seconds"} for entry in again.history]
+    assert strip == [{key: value for key, value in entry.items() if key != "seconds"} for entry in whole.history]
+
+
+def test_a_loss_changes_neither_initial_weights_nor_order(session) -> None:
+    plain, train, _, protocol = session()
+    rich, *_ = session(losses=LOSSES)
+    for name, value in plain.model.state_dict().items():
+        assert torch.equal(value, rich.model.state_dict()[name])
+    assert torch.equal(order(1, 2, train.size), order(1, 2, train.size))
+    assert not torch.equal(order(1, 2, train.size), order(1, 3, train.size))
+    assert sorted(order(protocol.seed, 1, train.size).tolist()) == list(range(train.size))
+    assert derive(1, "a") != derive(1, "b") != derive(2, "b")
+
+
+def test_accumulation_equals_one_large_batch(session) -> None:
+    """37 samples: three groups of two batches of 6 and a last, shorter one; losses that compare samples are left out."""
+    base = {"epochs": 2, "optimizer": {"name": "adam", "lr": 0.01}}
+    model = {"name": "toy", "dropout": 0.0}
+    large, *rest = session(folder="large", model=model, training={**base, "batch_size": 12, "clip_norm": 0.1})
+    fit(large, *rest)
+    small, *rest = session(folder="small", model=model, training={**base, "batch_size": 6, "accumulation": 2, "clip_norm": 0.1})
+    fit(small, *rest)
+    for name, value in large.state_dict().items():
+        torch.testing.assert_close(value, small.state_dict()[name], msg=name, rtol=1e-4, atol=1e-6)
+
+
+def test_a_non_finite_loss_fails_the_run_and_names_the_term(session) -> None:
+    network, *rest = session(model={"name": "toy", "explode_at_step": 7})
+    with pytest.raises(RunError, match="task became nan in epoch 2"):
+        fit(network, *rest)
+
+
+def test_a_selection_metric_that_is_never_finite_fails_the_run(session) -> None:
+    network, train, valid, protocol = session(metrics=["mae", "corr"], training={"epochs": 2, "select": "corr"})
+    protocol.score = lambda prediction, target: {"mae": 1.0, "corr": math.nan}
+    with pytest.raises(RunError, match="'corr' was finite in no epoch"):
+        fit(network, train, valid, protocol)
+
+
+def test_the_best_epoch_is_chosen_and_early_stopping_counts_from_it(session) -> None:
+    network, train, valid, protocol = session(training={"epochs": 10, "early_stopping": 2, "optimizer": {"lr": 0.01}})
+    values = iter([3.0, 1.0, 2.0, 1.0, 0.5])
+    seen = []
+
+    def score(prediction, target):
+        seen.append(prediction)
+        return {"mae": next(values), "corr": 0.0}
+
+    protocol.score = score
+    progress = fit(network, train, valid, protocol)
+    assert (progress.best_epoch, progress.epoch, progress.best) == (2, 4, 1.0)
+    np.testing.assert_array_equal(predict(network, valid, protocol.training)[0], seen[1])
+
+
+def test_weights_of_zero_are_not_computed_and_warmups_grow(session) -> None:
+    network, train, *_ = session(losses=[{"name": "pull", "weight": {"near": {"value": 0.4, "warmup": 4}, "far": 0}}])
+    batch = train.batch(torch.arange(4))
+    representation = network(batch)
+    assert set(network.terms(representation, batch, 1)) == {"pull.near"}
+    assert network.losses["pull"].active == frozenset({"near"})
+    first, last = (network.terms(representation, batch, epoch)["pull.near"].item() for epoch in (1, 4))
+    assert first == pytest.approx(last / 4)
+    assert [weight_at((0.4, 4), epoch) for epoch in (1, 2, 4, 9)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
+
+
+def test_losses_see_training_batches_only(session) -> None:
+    network, train, valid, protocol = session(losses=LOSSES)
+    fit(network, train, valid, protocol)
+    pull = network.losses["pull"]
+    assert pull.epochs == [1, 2, 3, 4]
+    best = checkpoint.load_checkpoint(protocol.folder / "last.pt", "fp", network)
+    assert best["epoch"] == 4
+    assert pull.seen.item() == 4 * train.size
+
+
+def test_parameter_groups_and_their_rates(session) -> None:
+    network, *_ = session(losses=LOSSES)
+    groups = network.groups()
+    assert list(groups) == ["head", "model", "losses.pull", "adapters"]
+    assert sum(len(group) for group in groups.values()) == sum(p.requires_grad for p in network.parameters())
+    optimizer = build_optimizer(OptimizerConfig(lr=0.1, groups={"head": {"lr": 0.5}, "losses.pull": {"weight_decay": 0.3}}), groups)
+    rates = {group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert rates == {"head": (0.5, 0.0), "model": (0.1, 0.0), "losses.pull": (0.1, 0.3), "adapters": (0.1, 0.0)}
+    with pytest.raises(ConfigError, match="no parameter group 'haed'. Did you mean 'head'"):
+        build_optimizer(OptimizerConfig(groups={"haed": {}}), groups)
+
+
+def test_schedules() -> None:
+    def optimizer():
+        return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 2.0, "name": "a"}])
+
+    cosine = Schedule(WarmupCosineConfig(name="warmup_cosine", warmup=0.2), optimizer(), steps=10)
+    rates = []
+    for _ in range(10):
+        cosine.before_step()
+        rates.append(cosine.optimizer.param_groups[0]["lr"])
+    assert rates[:3] == pytest.approx([1.0, 2.0, 2.0])
+    assert rates[2:] == pytest.approx([1 + math.cos(math.pi * i / 8) for i in range(8)])
+    plateau = Schedule(PlateauConfig(name="plateau", patience=1, factor=0.5), optimizer(), steps=10)
+    oracle_optimizer = optimizer()
+    oracle = torch.optim.lr_scheduler.ReduceLROnPlateau(oracle_optimizer, patience=1, factor=0.5, threshold=0)
+    best = math.inf
+    for value in (3.0, 2.0, 2.5, 2.5, 2.5, 2.5, 1.0, 4.0, 4.0, 4.0):
+        plateau.after_epoch(value < best)
+        best = min(best, value)
+        oracle.step(value)
+        plateau.before_step()
+        assert plateau.optimizer.param_groups[0]["lr"] == oracle_optimizer.param_groups[0]["lr"]
+
+
+def test_bf16_trains_and_predicts_in_float32(session) -> None:
+    network, train, valid, protocol = session(losses=LOSSES, training={"epochs": 2, "precision": "bf16"})
+    fit(network, train, valid, protocol)
+    assert predict(network, valid, protocol.training)[0].dtype == np.float32
+
+
+def test_batches_are_cut_after_their_longest_sample(make_dataset) -> None:
+    split = make_dataset().splits["train"]
+    tensors = TensorSplit(split, CPU)
+    for index in torch.arange(37).split(5):
+        batch = tensors.batch(index)
+        for name, sequence in batch.inputs.items():
+            longest = split.inputs[name].mask[index.numpy()].sum(1).max()
+            assert sequence.values.shape[1] == longest
+            np.testing.assert_array_equal(sequence.values.numpy(), split.inputs[name].values[index.numpy(), :longest])
+    holes = np.array([[False, True, False], [False, False, False], [True, False, True]])
+    assert extent(holes).tolist() == [2, 0, 3]
+
+
+def test_predictions_do_not_depend_on_batch_size(session) -> None:
+    network, _, valid, protocol = session()
+    one = predict(network, valid, protocol.training.model_copy(update={"batch_size": 1}))[0]
+    all_at_once = predict(network, valid, protocol.training.model_copy(update={"batch_size": 500}))[0]
+    np.testing.assert_allclose(one, all_at_once, rtol=1e-5, atol=1e-6)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(session, tmp_path) -> None:
+    network, train, valid, protocol = session()
+    fit(network, train, valid, protocol)
+    path = protocol.folder / "best.pt"
+    with pytest.raises(RunError, match="belongs to the experiment fp, not other"):
+        checkpoint.load_checkpoint(path, "other", network)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(RunError, match=r"best.pt: the checkpoint cannot be read"):
+        checkpoint.load_checkpoint(path, "fp", network)
+
+
+def test_an_epochs_log_is_plain_json(session) -> None:
+    network, *rest = session(losses=LOSSES)
+    progress = fit(network, *rest)
+    assert json.loads(json.dumps(progress.history)) == progress.history
+
+
+def test_the_loop_names_no_test_split() -> None:
+    """Training code is handed two splits; nothing in its module could reach a third."""
+    source = open(loop.__file__).read()
+    assert "splits" not in source.replace("validation splits", "")
+    assert "dataset" not in source
