@@ -196,6 +196,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.pending = 0
 
     def run(self) -> Any:
         content = self.content
@@ -203,7 +204,10 @@ class _Machine:
             code = content[self.position]
             self.position += 1
             if code == 0x2E:  # STOP
-                return self.stack.pop()
+                value = self.stack.pop()
+                if self.pending or isinstance(value, _Name):
+                    raise DamagedError("an array or type is incomplete")
+                return value
             operation = _OPERATIONS.get(code)
             if operation is None:
                 raise RefusedError(_REFUSED[code]) if code in _REFUSED else DamagedError(f"{bytes([code])!r} is no opcode")
@@ -280,13 +284,16 @@ class _Machine:
         function, arguments = self.last(2)
         if not isinstance(function, _Name) or function.make is None or not isinstance(arguments, tuple):
             raise RefusedError(f"a call of {function.text if isinstance(function, _Name) else 'something that is not a name'}")
-        self.stack.append(function.make(*arguments))
+        value = function.make(*arguments)
+        self.pending += isinstance(value, _Pending)
+        self.stack.append(value)
 
     def build(self) -> None:
         pending, state = self.last(2)
         if not isinstance(pending, _Pending) or not isinstance(state, tuple):
             raise RefusedError("an object with a state of its own")
         value = pending.finish(state)
+        self.pending -= 1
         for key in pending.keys:
             self.memo[key] = value
         self.stack.append(value)
