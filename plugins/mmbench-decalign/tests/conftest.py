@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, InputSpec, ModalitySpec, RepresentationSpec
 

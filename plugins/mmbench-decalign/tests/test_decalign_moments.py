@@ -32,7 +32,7 @@ def _moments(z, mean_of_entries=False):
 
 
 def _mmd(z, sigma=None, unbiased=False):
-    total, (size, samples, _) = 0.0, z.shape
+    total, size = 0.0, z.shape[0]
     for i, j in itertools.combinations(range(size), 2):
         both = np.concatenate([z[i], z[j]])
         variance = sigma**2 if sigma else np.median([np.sum((a - b) ** 2) for a, b in itertools.combinations(both, 2)])

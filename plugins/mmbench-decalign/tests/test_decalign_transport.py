@@ -35,24 +35,24 @@ def test_full_cost_equals_pot_and_scipy():
     mixture = _mixture(_positive_definite(3, 2))
     cost = gaussian_cost(mixture)
     for p, (i, j) in enumerate(itertools.combinations(range(3), 2)):
-        for k, l in itertools.product(range(2), repeat=2):
-            mean_i, mean_j = mixture.means[i, k].numpy(), mixture.means[j, l].numpy()
-            cov_i, cov_j = mixture.covariances[i, k].numpy(), mixture.covariances[j, l].numpy()
+        for k, other in itertools.product(range(2), repeat=2):
+            mean_i, mean_j = mixture.means[i, k].numpy(), mixture.means[j, other].numpy()
+            cov_i, cov_j = mixture.covariances[i, k].numpy(), mixture.covariances[j, other].numpy()
             trace = np.trace(cov_i + cov_j - 2 * np.real(scipy.linalg.sqrtm(cov_i @ cov_j)))  # as Eq. 6 prints it
             expected = np.sum((mean_i - mean_j) ** 2) + trace
-            np.testing.assert_allclose(cost[p, k, l].item(), expected, rtol=1e-7)
-            np.testing.assert_allclose(cost[p, k, l].item(), ot.gaussian.bures_wasserstein_distance(mean_i, mean_j, cov_i, cov_j) ** 2, rtol=1e-6)
+            np.testing.assert_allclose(cost[p, k, other].item(), expected, rtol=1e-7)
+            np.testing.assert_allclose(cost[p, k, other].item(), ot.gaussian.bures_wasserstein_distance(mean_i, mean_j, cov_i, cov_j) ** 2, rtol=1e-6)
 
 
 def test_diagonal_cost_equals_pot():
     variances = torch.rand(2, 3, 4, dtype=torch.float64) + 0.1
     mixture = _mixture(variances)
     cost = gaussian_cost(mixture)
-    for k, l in itertools.product(range(3), repeat=2):
+    for k, other in itertools.product(range(3), repeat=2):
         expected = ot.gaussian.bures_wasserstein_distance(
-            mixture.means[0, k].numpy(), mixture.means[1, l].numpy(), np.diag(variances[0, k].numpy()), np.diag(variances[1, l].numpy())
+            mixture.means[0, k].numpy(), mixture.means[1, other].numpy(), np.diag(variances[0, k].numpy()), np.diag(variances[1, other].numpy())
         )
-        np.testing.assert_allclose(cost[0, k, l].item(), expected**2, rtol=1e-7)
+        np.testing.assert_allclose(cost[0, k, other].item(), expected**2, rtol=1e-7)
     torch.testing.assert_close(gaussian_cost(mixture, "mean") * 4, cost)
 
 
@@ -116,7 +116,12 @@ def test_marginals_hold_whatever_the_cost(modalities, scale):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    modalities=st.integers(2, 4), size=st.integers(1, 4), exponent=st.floats(-6, 6), seed=st.integers(0, 99), empty=st.booleans(), single=st.booleans()
+    modalities=st.integers(2, 4),
+    size=st.integers(1, 4),
+    exponent=st.floats(-6, 6),
+    seed=st.integers(0, 99),
+    empty=st.booleans(),
+    single=st.booleans(),
 )
 def test_plan_is_a_coupling(modalities, size, exponent, seed, empty, single):
     cost = 10**exponent * torch.rand((size,) * modalities, generator=torch.Generator().manual_seed(seed))

@@ -109,14 +109,15 @@ class PrototypeTransport(AlignmentLoss):
         start = initial_mixture(x, self.num_prototypes, config.covariance, config.variance_floor)
         if config.fit == "batch":
             return fit_mixture(x, start, config.em_steps, config.variance_floor, config.shrinkage, config.em_gradient)
+        started = self.started.clone()  # the buffer changes before the backward pass
         running = Mixture(self.weights.to(x.dtype), self.means.to(x.dtype), self.covariances.to(x.dtype))
         start = Mixture(
-            torch.where(self.started, running.weights, start.weights),
-            torch.where(self.started, running.means, start.means),
-            torch.where(self.started, running.covariances, start.covariances),
+            torch.where(started, running.weights, start.weights),
+            torch.where(started, running.means, start.means),
+            torch.where(started, running.covariances, start.covariances),
         )
         fitted = fit_mixture(x, start, config.em_steps, config.variance_floor, config.shrinkage, config.em_gradient)
-        mixture = merge(running, fitted, momentum=config.ema_momentum * self.started.to(x.dtype))
+        mixture = merge(running, fitted, momentum=config.ema_momentum * started.to(x.dtype))
         if self.training:
             self._keep(mixture.detach())
         return mixture

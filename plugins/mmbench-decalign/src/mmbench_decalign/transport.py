@@ -68,7 +68,8 @@ def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tenso
 
     A sweep scales T to each marginal in turn, at most `iterations` times, until the largest marginal error is below `tolerance`. On a GPU the
     sweeps go on and the plan is frozen instead, so that nothing waits for the device. The plan is then moved onto the marginals exactly
-    (`round_to_marginals`; not part of the gradient). cost (K_1, ..., K_M) with M >= 2 axes; marginals M x (K_m,), rescaled to sum to one. Source: Eq. 7-8; Cuturi 2013.
+    (`round_to_marginals`, which is not part of the gradient). cost (K_1, ..., K_M) with M >= 2 axes; marginals M x (K_m,), rescaled to sum
+    to one. Source: Eq. 7-8; Cuturi 2013.
     """
     axes = len(marginals)
     nu = [m.double() / m.double().sum() for m in marginals]
