@@ -30,4 +30,4 @@ def mmbench_components() -> Iterator[Component]:
 
     for metric in METRICS.values():
         tasks = tuple(task for task in TASKS if task in metric.tasks)
-        yield Component("metric", metric.name, f"mmbench.metrics:METRICS.{metric.name}", metric.summary, tasks=tasks)
+        yield Component("metric", metric.name, f"mmbench.metrics:METRICS[{metric.name}]", metric.summary, tasks=tasks)

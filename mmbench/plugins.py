@@ -49,8 +49,10 @@ class Entry:
 
     def _import(self, target: str) -> Any:
         module, _, attribute = target.partition(":")
+        attribute, _, key = attribute.partition("[")
         try:
-            return getattr(import_module(module), attribute)
+            found = getattr(import_module(module), attribute)
+            return found[key.removesuffix("]")] if key else found
         except Exception as error:
             raise PluginError(
                 f"{self.component.kind} {self.key!r} cannot be loaded: importing {target!r} failed: {one_line(error)}{self._hint(error)}"

@@ -71,7 +71,15 @@ class _Stop:
 def _lock(folder: Path) -> Iterator[None]:
     """Hold the run's lock; the system frees it when this process ends, however it ends. Raises BlockingIOError where another holds it."""
     with open(folder / "run.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        deadline = time.monotonic() + 2.0  # `mmbench status` holds it for an instant
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
         yield
 
 
@@ -88,7 +96,7 @@ def _guarded(folder: Path, device: str, stop: _Stop) -> dict[str, Any]:
         result["reason"] = _reason(error)
         return result
     try:
-        result.update(_run(resolved, folder, device, stop))
+        _run(resolved, folder, device, stop, result)
     except Interrupted:
         result.update(status="interrupted", reason="stopped on request after a step; the last epoch's checkpoint stands")
     except Exception as error:
@@ -120,7 +128,8 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop) -> dict[str, Any]:
+def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dict[str, Any]) -> None:
+    """Train, score and write predictions; what is known goes into `result` as soon as it is, so that a failure keeps it."""
     import numpy as np
     import torch
 
@@ -141,6 +150,16 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop) -> dict[str
     if fingerprint != expected:
         raise RunError(f"{folder}: the data or the config have changed since this run was planned ({fingerprint}, not {expected}); run it anew")
     metrics = {name: catalogue().find("metric", name).load() for name in resolved.to_dict()["metrics"]}
+    result["data"] = {
+        **dataset.record,
+        "name": dataset.name,
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "modalities": list(dataset.modalities),
+        "fingerprint": dataset.fingerprint,
+        "metrics": list(metrics),
+    }
+    result["environment"] = _environment(resolved, device)
 
     def score(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
         return dict(evaluate(tuple(metrics), prediction, target, dataset.classes, metrics))
@@ -152,6 +171,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop) -> dict[str
         sys.stdout.flush()
 
     network = Network(resolved, dataset.input_spec(), seed).to(device)
+    result["adapters"] = network.adapters.describe() if network.adapters is not None else []
     higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
     protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch)
     valid = TensorSplit(dataset.splits["valid"], device)
@@ -166,28 +186,17 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop) -> dict[str
         rows[name] = (split.ids, target, prediction)
     write_predictions(folder / "predictions.csv.gz", rows)
     _, target, prediction = rows["test"]
-    return {
-        "status": "done",
-        "data": {
-            **dataset.record,
-            "name": dataset.name,
-            "task": dataset.task,
-            "classes": list(dataset.classes),
-            "modalities": list(dataset.modalities),
-            "fingerprint": dataset.fingerprint,
-            "metrics": list(metrics),
-        },
-        "metrics": scores,
-        "collapsed": bool(collapsed(prediction, target, dataset.task)),
-        "selection": {"metric": resolved.select, "value": progress.best, "epoch": progress.best_epoch},
-        "epochs": progress.epoch,
-        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-        "adapters": network.adapters.describe() if network.adapters is not None else [],
-        "seconds": round(seconds, 2),
-        "seconds_evaluation": round(time.perf_counter() - started - seconds, 2),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "environment": _environment(resolved, device),
-    }
+    result.update(
+        status="done",
+        metrics=scores,
+        collapsed=bool(collapsed(prediction, target, dataset.task)),
+        selection={"metric": resolved.select, "value": progress.best, "epoch": progress.best_epoch},
+        epochs=progress.epoch,
+        parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
+        seconds=round(seconds, 2),
+        seconds_evaluation=round(time.perf_counter() - started - seconds, 2),
+        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
 
 
 def _device(name: str) -> Any:
