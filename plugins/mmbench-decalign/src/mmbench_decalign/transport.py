@@ -82,7 +82,7 @@ def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tenso
             if frozen.device.type == "cpu" and frozen:
                 break
         swept = _sweep(log_plan, log_nu)
-        log_plan = log_plan if frozen is None else torch.where(frozen, log_plan, swept)
+        log_plan = swept if frozen is None else torch.where(frozen, log_plan, swept)
     plan = log_plan.exp()
     with torch.no_grad():
         rounded = round_to_marginals(plan, nu)
