@@ -13,6 +13,7 @@ import torch
 from mmbench_decalign import config, losses
 from mmbench_decalign.losses import prototype_distance
 from mmbench_decalign.mixture import fit_mixture, initial_mixture
+from mmbench_decalign.precision import pooled
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, RepresentationSpec
@@ -145,6 +146,16 @@ def test_half_precision_changes_little(variant, make_spec, make_representation):
         torch.testing.assert_close(value, expected[term], rtol=0.15, atol=0.05)
     sum(terms.values()).backward()
     assert all(x.grad is None or x.grad.isfinite().all() for x in _leaves(rounded))
+
+
+def test_pooled_is_the_masked_mean(make_spec, make_representation):
+    representation, _ = make_representation(make_spec(), 5)
+    representation.unique["audio"].mask[2] = False
+    result = pooled(representation.unique, representation.unique)
+    for m, x in enumerate(representation.unique.values()):
+        for n in range(5):
+            expected = x.values[n][x.mask[n]].mean(0) if x.mask[n].any() else torch.zeros(6)
+            torch.testing.assert_close(result[m, n], expected)
 
 
 @pytest.mark.parametrize("form", ["signed", "squared"])

@@ -179,3 +179,14 @@ def test_stopping_early_changes_less_than_the_tolerance():
     cost, nu = torch.rand(4, 4, 4, dtype=torch.float64), _marginals(4, 4, 4)
     stopped, full = (multi_marginal_plan(cost, nu, 0.1, iterations=500, tolerance=tolerance) for tolerance in (1e-6, 0.0))
     torch.testing.assert_close(stopped, full, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.1, 1.0])
+def test_freezing_equals_stopping(epsilon, monkeypatch):
+    """What runs on a GPU, where the sweeps go on without effect, gives the numbers of the early stop."""
+    cost, nu = torch.rand(4, 3, 5, dtype=torch.float64), _marginals(4, 3, 5)
+    stopped = multi_marginal_plan(cost, nu, epsilon)
+    monkeypatch.setattr("mmbench_decalign.transport._readable", lambda flag: False)
+    assert torch.equal(multi_marginal_plan(cost, nu, epsilon), stopped)
+    monkeypatch.setattr("mmbench_decalign.transport.CHECK_EVERY", 1000)
+    assert torch.equal(multi_marginal_plan(cost, nu, epsilon), stopped) == (epsilon == 0.02)  # which needs all the sweeps

@@ -50,5 +50,5 @@ def attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor, rate: 
     if rate == 0.0 or query.device.type != "cpu":
         return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=rate)
     forbidden = torch.zeros(allowed.shape, dtype=query.dtype).masked_fill_(~allowed, -torch.inf)
-    scores = query * query.shape[-1] ** -0.5 @ key.mT + forbidden  # (B, h, T, S)
+    scores = (query * query.shape[-1] ** -0.5 @ key.mT).add_(forbidden)  # (B, h, T, S)
     return dropout(scores.softmax(-1), rate) @ value

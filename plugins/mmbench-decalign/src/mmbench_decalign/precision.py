@@ -21,5 +21,14 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def pooled(sequences: Mapping[str, Sequence], modalities: Iterable[str]) -> Tensor:
-    """Masked means over time, stacked: M sequences (B, T_m, d) -> (M, B, d), float32 or better. Call without autocast."""
-    return torch.stack([Sequence(at_least_float32(sequences[m].values), sequences[m].mask).mean() for m in modalities])  # (M, B, d)
+    """Masked means over time, stacked: M sequences (B, T_m, d) -> (M, B, d), float32 or better. Call without autocast.
+
+    The values of `Sequence.mean`, as a product whose gradient is several times cheaper. A sample without a real frame gives zeros.
+    """
+    means = []
+    for m in modalities:
+        values = at_least_float32(sequences[m].values)
+        weight = sequences[m].mask.to(values.dtype)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)  # (B, T)
+        means.append(torch.bmm(weight.unsqueeze(1), values).squeeze(1))  # (B, d)
+    return torch.stack(means)

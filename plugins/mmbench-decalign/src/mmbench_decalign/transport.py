@@ -79,7 +79,7 @@ def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tenso
     for sweep in range(iterations):
         if sweep and sweep % CHECK_EVERY == 0:
             frozen = torch.stack([(_marginal(log_plan.exp(), m) - nu[m]).abs().max() for m in range(axes)]).max() < tolerance
-            if frozen.device.type == "cpu" and frozen:
+            if _readable(frozen) and frozen:
                 break
         swept = _sweep(log_plan, log_nu)
         log_plan = swept if frozen is None else torch.where(frozen, log_plan, swept)
@@ -87,6 +87,11 @@ def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tenso
     with torch.no_grad():
         rounded = round_to_marginals(plan, nu)
     return plan + (rounded - plan).detach() if plan.requires_grad else rounded
+
+
+def _readable(flag: Tensor) -> bool:
+    """Whether Python can look at the value without waiting for a device."""
+    return flag.device.type == "cpu"
 
 
 def _sweep(log_plan: Tensor, log_nu: Ordered[Tensor]) -> Tensor:
