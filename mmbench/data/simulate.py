@@ -63,7 +63,8 @@ def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, l
     model = {"shapes": shapes, "labels": manifest.labels.model_dump(), "classes": len(manifest.classes), "unimodal": manifest.unimodal_labels}
     digest = hashlib.sha256(repr((what, model)).encode()).hexdigest()
     target = folder if folder is not None else store_folder(digest, [manifest.name])
-    if folder is not None and folder.exists() and any(folder.iterdir()) and _digest_of(folder) != digest:
+    taken = folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
+    if folder is not None and taken and _digest_of(folder) != digest:
         raise DataError(f"{folder}: exists and holds something else; name a new folder")
 
     def build(temporary: Path) -> None:

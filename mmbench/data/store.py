@@ -34,6 +34,7 @@ DOCUMENT, ARRAYS = "store.json", "arrays.safetensors"
 _DTYPES: dict[str, np.dtype] = {"I64": np.dtype("<i8"), "F32": np.dtype("<f4"), "BOOL": np.dtype("?")}
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 _BLOCK_BYTES = 8 << 20
+_BUILDING = ".mmbench-building-"  # how temporary folders begin; nothing else is ever swept away
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _sweep(folder.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         try:
             build(temporary)
             _put_in_place(temporary, folder)
@@ -147,7 +148,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
         except OSError:
             if open_store(folder) is not None:
                 return  # another process was first
-        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         with contextlib.suppress(OSError):  # another process may have moved the damaged one already
             os.rename(folder, aside / "damaged")
         shutil.rmtree(aside, ignore_errors=True)
@@ -156,7 +157,7 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
 
 def _sweep(parent: Path) -> None:
     """Remove what processes that were killed a day ago or earlier left half-built."""
-    for path in parent.glob(".*.*"):
+    for path in parent.glob(f"{_BUILDING}*"):
         with contextlib.suppress(OSError):
             if path.is_dir() and time.time() - path.stat().st_mtime > 86400:
                 shutil.rmtree(path, ignore_errors=True)

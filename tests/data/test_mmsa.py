@@ -113,6 +113,25 @@ def test_a_single_frame_is_real_whatever_is_stated(write: Any, content: Any) -> 
     assert mask_of(dataset, "audio").shape == (SIZES["train"], 1)
     assert mask_of(dataset, "audio").all()
     assert dataset.splits["train"].inputs["vision"].values.shape == (SIZES["train"], 1, 2)
+    assert not any(line.startswith(("audio", "vision")) for line in dataset.record["warnings"])
+
+
+def test_stated_lengths_win_over_the_attention_mask_even_where_the_sizes_agree(write: Any, content: Any) -> None:
+    for part in content.values():
+        part["audio"] = np.ones((len(part["id"]), LENGTHS["text"], 3))
+        part["audio_lengths"] = [1 + i % 6 for i in range(len(part["id"]))]
+    mask = mask_of(load_dataset(write(content)), "audio")
+    assert mask.sum(axis=1).tolist() == content["train"]["audio_lengths"]
+    assert mask[:, 0].all()
+
+
+def test_a_file_whose_text_is_one_vector_is_not_aligned(write: Any) -> None:
+    content = make_content(aligned=True)
+    for part in content.values():
+        part["text"] = part["text"][:, :1]
+    dataset = load_dataset(write(content))
+    assert mask_of(dataset, "audio").all()
+    assert "all count as real" in warning(dataset, "audio:")
 
 
 def test_lengths_of_zero_and_beyond_the_array(write: Any, content: Any) -> None:
@@ -157,6 +176,14 @@ def test_token_ids_are_integers_whatever_the_type(write: Any, content: Any, dtyp
     np.testing.assert_array_equal(part.values, make_content()["train"]["text_bert"][:, 0])
     np.testing.assert_array_equal(part.mask, make_content()["train"]["text_bert"][:, 1])
     assert dataset.input_spec().modalities["text"].size == 1 + max(int(content[split]["text_bert"][:, 0].max()) for split in SIZES)
+
+
+def test_padding_of_tokens_is_zero(write: Any, content: Any) -> None:
+    expected = content["train"]["text_bert"][:, 0].copy()
+    for part in content.values():
+        part["text_bert"][:, 0][part["text_bert"][:, 1] == 0] = 1  # as models with another padding id have it
+    tokens = load_dataset(write(content), tokens=frozenset({"text"})).splits["train"].inputs["text"].values
+    np.testing.assert_array_equal(tokens, expected)
 
 
 def test_tokens_suffice_where_there_are_no_text_features(write: Any, content: Any) -> None:

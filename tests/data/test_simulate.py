@@ -12,7 +12,7 @@ from mmbench.data.ids import video_of
 from mmbench.data.load import load_dataset
 from mmbench.data.manifest import list_manifests, load_manifest
 from mmbench.data.mmsa import without_ends
-from mmbench.data.simulate import STRENGTHS, _Stream, load_factors, simulate
+from mmbench.data.simulate import SEED, STRENGTHS, _Simulation, _Stream, load_factors, simulate
 from mmbench.data.store import ARRAYS, Store
 from mmbench.errors import DataError
 
@@ -135,6 +135,22 @@ def test_the_true_factors_explain_the_data() -> None:
         assert np.corrcoef(recovered[:, 1], test[f"unique_{name}"][:, 0])[0, 1] > 0.7
 
 
+def test_the_label_shows_on_one_stretch_of_a_sample() -> None:
+    manifest = load_manifest("mosi")
+    store = simulate(manifest, 300, layout="unaligned")
+    pattern = _Simulation(manifest, manifest.layouts["unaligned"], {}, SEED).patterns["text"][0][0].astype(np.float64)
+    shown = np.asarray(store.arrays["train/factors/shown_text"])[:, 0]
+    mask = np.asarray(store.arrays["train/features_mask/text"])
+    values = np.asarray(store.arrays["train/features/text"], dtype=np.float64)
+    shares = []
+    for i in np.flatnonzero(np.abs(shown) > 1.5):
+        on = (values[i][mask[i]] @ pattern / (pattern @ pattern) / shown[i]) > 0.5
+        assert (np.diff(np.flatnonzero(on)) == 1).all()
+        shares.append(on.mean())
+    assert 0.6 < np.mean(shares) < 0.8
+    assert min(shares) < 0.5
+
+
 def test_tokens_follow_the_text() -> None:
     dataset = load_dataset(DataConfig(name="mosi", simulated=True, samples=300), tokens=frozenset({"text"}))
     split = dataset.splits["train"]
@@ -171,6 +187,10 @@ def test_a_folder_of_ones_own_can_be_used_by_its_path(tmp_path: Path) -> None:
         load_dataset(DataConfig(name="mosei", path=str(tmp_path / "own")))
     with pytest.raises(DataError, match="holds something else"):
         simulate(load_manifest("mosi"), 31, folder=tmp_path / "own")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(DataError, match="holds something else"):
+        simulate(load_manifest("mosi"), 30, folder=tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

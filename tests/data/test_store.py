@@ -130,13 +130,15 @@ def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_swept_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / ".x.old", tmp_path / ".x.new"
-    for folder in (old, new):
+    old, new, other = (tmp_path / name for name in (".mmbench-building-old", ".mmbench-building-new", ".x.settings"))
+    for folder in (old, new, other):
         folder.mkdir()
-    os.utime(old, (time.time() - 90000, time.time() - 90000))
+    for folder in (old, other):
+        os.utime(folder, (time.time() - 90000, time.time() - 90000))
     open_or_build(tmp_path / "x", build)
     assert not old.exists()
     assert new.exists()
+    assert other.exists()  # a folder of the user's
 
 
 def test_a_cache_that_cannot_be_written_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
@@ -177,6 +179,25 @@ def test_processes_at_once_all_succeed(tmp_path: Path, damaged: bool) -> None:
     assert [path.name for path in folder.parent.iterdir()] == ["x"]
 
 
+def test_the_store_of_a_process_that_was_first_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+
+    def beaten(temporary: Path) -> None:
+        build(temporary)
+        open_or_build(folder, build)
+
+    store = open_or_build(folder, beaten)
+    assert store.document["note"] == "é"
+    first = (folder / ARRAYS).stat().st_ino
+    open_or_build(folder, beaten)
+    assert (folder / ARRAYS).stat().st_ino == first
+    other = tmp_path / "other"
+    other.mkdir()
+    build(other)
+    store_module._put_in_place(other, folder)
+    assert (folder / ARRAYS).stat().st_ino == first
+
+
 def test_a_second_start_neither_reads_nor_hashes_the_source(write: Any, content: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(content)
     first = load_dataset(config)
@@ -198,9 +219,10 @@ def test_a_changed_source_is_converted_again(write: Any, content: Any) -> None:
 
 def test_another_version_of_the_reader_converts_again(write: Any, content: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(content)
-    first = open_source(config).store.folder
+    first, identity = open_source(config).store.folder, load_dataset(config).fingerprint
     monkeypatch.setattr(load_module.mmsa, "VERSION", 999)
     assert open_source(config).store.folder != first
+    assert load_dataset(config).fingerprint != identity
 
 
 def test_digests_are_remembered_by_size_and_time(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_a_constant_column_becomes_zero_in_every_split(constant: float) -> None:
         assert not split.inputs["audio"].values[..., 2].any()
 
 
+def test_rounding_of_a_constant_is_no_signal() -> None:
+    splits = make_splits(0, size=40)
+    part = splits["train"].inputs["audio"]
+    values = np.array(part.values)
+    values[..., 2] = np.where(np.arange(40)[:, None] % 2, 1e6, np.nextafter(np.float32(1e6), np.float32(2e6)))
+    splits["train"] = Split(splits["train"].ids, {"audio": Modality(values, part.mask)}, np.zeros(40, np.float32))
+    result = standardize({"train": splits["train"]}, StandardizeConfig())
+    assert not result["train"].inputs["audio"].values[..., 2].any()
+
+
 def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     splits, config = make_splits(3, width=35), StandardizeConfig(percentiles=(2, 98))
     expected = standardize(splits, config)["test"].inputs["audio"].values
