@@ -142,13 +142,14 @@ def test_the_label_shows_on_one_stretch_of_a_sample() -> None:
     shown = np.asarray(store.arrays["train/factors/shown_text"])[:, 0]
     mask = np.asarray(store.arrays["train/features_mask/text"])
     values = np.asarray(store.arrays["train/features/text"], dtype=np.float64)
-    shares = []
+    shares, ends = [], []
     for i in np.flatnonzero(np.abs(shown) > 1.5):
         on = (values[i][mask[i]] @ pattern / (pattern @ pattern) / shown[i]) > 0.5
         assert (np.diff(np.flatnonzero(on)) == 1).all()
         shares.append(on.mean())
-    assert 0.6 < np.mean(shares) < 0.8
-    assert min(shares) < 0.5
+        ends.append((on[0], on[-1]))
+    assert 0.55 < np.mean(shares) < 0.85
+    assert {(True, False), (False, True), (False, False)} <= set(ends)
 
 
 def test_tokens_follow_the_text() -> None:
