@@ -85,11 +85,14 @@ def _floors(resolved: Resolved, dataset: Dataset, experiment: Path) -> Iterator[
     for entry in catalogue().of_kind("model"):
         if not entry.component.floor or entry == resolved.model.entry:
             continue
+        training = {**entry.component.training, "select": resolved.select, "threads": resolved.experiment.training.threads}
+        if resolved.manifest.task == "classification":
+            training.pop("task_loss", None)  # a floor's recipe is for regression; classes have one task loss
         value = {
             **{key: filled[key] for key in ("data", "metrics", "seeds")},
             "name": filled["name"],
             "model": {"name": entry.key},
-            "training": {**entry.component.training, "select": resolved.select, "threads": resolved.experiment.training.threads},
+            "training": training,
         }
         floor = resolve(Document(value, {}), catalogue())
         yield Row(entry.component.name, floor, experiment / _label(floor, dataset), True)

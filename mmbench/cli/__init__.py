@@ -50,7 +50,7 @@ def cli() -> None:
 def main() -> None:
     """Entry point. Exit codes: 0 ok, 1 some runs failed, 2 usage or config, 3 data, 130 interrupted."""
     try:
-        sys.exit(cli(standalone_mode=False))
+        sys.exit(cli(prog_name="mmbench", standalone_mode=False))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(0)

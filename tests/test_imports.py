@@ -1,0 +1,75 @@
+"""What does not train imports no torch, and help comes at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmbench
+
+FREE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "ot", "transformers", "torchaudio"):
+            raise AssertionError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run(code: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-c", FREE + code], capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["list"],
+        ["plugins"],
+        ["show", "model", "linear"],
+        ["data", "list"],
+        ["check", "floor.yaml"],
+    ],
+)
+def test_verbs_without_torch(arguments: list[str], tmp_path) -> None:
+    (tmp_path / "floor.yaml").write_text("data: {name: mosi, features: aligned, simulated: true, samples: 40}\nmodel: {name: linear}\n")
+    run(f"import sys; sys.argv = ['mmbench', *{arguments!r}]\nfrom mmbench.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e.code", tmp_path)
+
+
+def test_entry_modules_and_configs_without_torch(tmp_path) -> None:
+    out = run(
+        "from mmbench.plugins import catalogue\nknown = catalogue()\n"
+        "assert not any(p.problem for p in known.plugins), known.plugins\n"
+        "for entry in known.entries: entry.load_config()\nprint(len(known.entries))",
+        tmp_path,
+    )
+    assert int(out) >= 20
+
+
+HEAVY = ("torch", "transformers", "torchaudio", "ot")
+TORCH_MODULES = {"batch", "interfaces", "adapters", "floors"}
+
+
+def test_only_the_training_side_imports_torch_at_module_level() -> None:
+    root = Path(mmbench.__file__).parent
+    offenders = []
+    for path in root.rglob("*.py"):
+        part = path.relative_to(root)
+        if part.parts[0] in ("training", "testing") or part.stem in TORCH_MODULES:
+            continue
+        lines = [line for line in path.read_text().splitlines() if line.startswith(("import ", "from "))]
+        offenders += [f"{part}: {line}" for line in lines if line.split()[1].partition(".")[0] in HEAVY or ".training" in line.split()[1]]
+    assert offenders == []
+
+
+def test_the_core_names_no_method() -> None:
+    """Outside its own floors, the core has no word of any method's name."""
+    root = Path(mmbench.__file__).parent
+    names = ("decalign", "misa", "self_mm", "slad", "mmim")
+    found = [f"{path.name}: {name}" for path in root.rglob("*.py") for name in names if name in path.read_text().lower()]
+    assert found == []
