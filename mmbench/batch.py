@@ -29,8 +29,8 @@ class Sequence:
         if self.values.shape[1] == 1:
             return self.values[:, 0] * self.mask
         weight = self.mask.to(self.values.dtype)
-        total = torch.einsum("btd,bt->bd", self.values, weight)
-        return total / weight.sum(1, keepdim=True).clamp(min=1.0)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
+        return torch.bmm(weight.unsqueeze(1), self.values).squeeze(1)  # (B, 1, T) x (B, T, D)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
+import types
+import typing
 from typing import Any
 
 import click
@@ -50,5 +52,16 @@ def _plain(value: Any) -> str:
 
 
 def _type(annotation: Any) -> str:
-    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else str(annotation)
-    return text.replace("typing.", "").replace("NoneType", "None")
+    """A type as a user would write it: ``number | {name: number}``, ``"same" | "none"``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is typing.Literal:
+        return " | ".join(json.dumps(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join(_type(argument) for argument in arguments)
+    if origin is dict:
+        return f"{{name: {_type(arguments[1])}}}"
+    if origin in (list, tuple):
+        return f"[{', '.join(_type(argument) for argument in arguments if argument is not ...)}]"
+    return {int: "integer", float: "number", bool: "true | false", str: "text", type(None): "null"}.get(annotation, str(annotation))
