@@ -104,19 +104,17 @@ def _written_store(manifest: Manifest, folder: Path) -> Source:
 
 
 def locate(config: DataConfig, root: Path | None = None) -> Path:
-    """The file (or the folder of simulated data) that `config` means: `path`, or a name from the manifest under `root` or MMBENCH_DATA.
+    """The file (or the folder of simulated data) that `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
 
     DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
     """
     manifest = load_manifest(config.name)
     environment = os.environ.get("MMBENCH_DATA")
-    base = root if root is not None else Path(environment) if environment else None
+    base = root if root is not None else Path(environment or "data")
     if config.path is None:
-        if base is None:
-            raise DataError(f"no folder to look for {manifest.title} in: give --data-root FOLDER or set MMBENCH_DATA. {_how_to_get(manifest)}")
         return _in_folder(base, manifest, config)
     path = Path(config.path).expanduser()
-    tried = [path] if path.is_absolute() or base is None else [path, base / path]
+    tried = [path] if path.is_absolute() else [path, base / path]
     for candidate in tried:
         if candidate.is_file() or (candidate / DOCUMENT).is_file():
             return candidate
@@ -140,8 +138,9 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig) -> Path:
         listed = " and ".join(f"{path} ({layout})" for layout, path in found.items())
         raise DataError(f"there are {listed}: choose with --set data.features={next(iter(found))}")
     if not found:
-        what = f"there is no {folder}" if not folder.is_dir() else f"{folder} has none of: {', '.join(looked)}"
-        raise DataError(f"{manifest.title} was not found: {what}. {_how_to_get(manifest)}")
+        state = "" if folder.is_dir() else ", which does not exist"
+        where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
+        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {', '.join(looked)}; {where}. {_how_to_get(manifest)}")
     return next(iter(found.values()))
 
 
