@@ -28,7 +28,8 @@ FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
 class Component:
     """One thing that a config can name: a model, a loss, a metric, an extractor or an executor.
 
-    It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``), imported on first use.
+    It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``) that are
+    imported on first use.
     """
 
     kind: str

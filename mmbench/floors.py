@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmbench.batch import Batch, Representation
+from mmbench.adapters import Normalize
+from mmbench.batch import Batch, Representation, Sequence
 from mmbench.component import FitContext, InputSpec, RepresentationSpec
 from mmbench.interfaces import FusionModel
 
@@ -45,17 +46,15 @@ class Linear(FusionModel):
         super().__init__(inputs, config)
         width = sum(spec.size for spec in inputs.modalities.values())
         self.spec = RepresentationSpec(inputs, fused=width, encoded={})  # it mixes raw inputs
-        self.normalize = nn.BatchNorm1d(width, affine=False)
+        self.normalize = Normalize(width)
         self.head = nn.Linear(width, inputs.outputs)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, batch: Batch) -> Representation:
         """Masked means (B, sum of widths) -> (B,) or (B, classes)."""
         fused = torch.cat([batch.inputs[name].mean() for name in self.spec.modalities], -1)
-        if self.training and len(fused) > 1:
-            normal = self.normalize(fused)
-        else:
-            normal = (fused - self.normalize.running_mean) * torch.rsqrt(self.normalize.running_var + self.normalize.eps)
+        vectors = Sequence.vector(fused)
+        normal = self.normalize(vectors.values, vectors.mask)[:, 0]
         return Representation(_prediction(self.head(normal), self.spec), fused, {})
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -218,7 +218,10 @@ class _Checker:
             if name not in manifest.modalities:
                 self.problem(("data", "modalities", i), f"{manifest.name} has no modality {name!r}; it has {', '.join(manifest.modalities)}")
         modalities = experiment.data.modalities or tuple(manifest.modalities)
-        named = {("data", "max_length"): experiment.data.max_length or (), ("model", "encoders"): experiment.model.encoders}
+        named: dict[Location, Iterable[str]] = {
+            ("data", "max_length"): experiment.data.max_length or (),
+            ("model", "encoders"): experiment.model.encoders,
+        }
         standardize = experiment.data.standardize
         named["data", "standardize", "modalities"] = (standardize.modalities or ()) if standardize else ()
         for location, names in named.items():

@@ -95,7 +95,7 @@ def parse(text: str, source: str) -> Document:
 def _refuse_aliases(text: str, source: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            mark = event.start_mark
+            mark = event.start_mark or yaml.Mark(source, 0, 0, 0, None, 0)
             raise ConfigError(f"{source}:{mark.line + 1}:{mark.column + 1}: anchors and aliases are not supported; use 'extends' to share settings")
 
 

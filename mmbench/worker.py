@@ -131,7 +131,6 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
 def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dict[str, Any]) -> None:
     """Train, score and write predictions; what is known goes into `result` as soon as it is, so that a failure keeps it."""
     import numpy as np
-    import torch
 
     from mmbench.data.load import load_dataset
     from mmbench.metrics import collapsed, evaluate

@@ -94,7 +94,9 @@ def test_normalize_agrees_with_batch_norm_on_real_frames_and_survives_one() -> N
 def test_a_gradient_reaches_encoded() -> None:
     whole = representation()
     found = Adapters(spec(), FIELDS)(whole)
-    total = sum(s.values.pow(3).sum() for field in (found.common, found.unique) for s in field.values()) + sum(found.unimodal_predictions.values()).sum()
+    total = (
+        sum(s.values.pow(3).sum() for field in (found.common, found.unique) for s in field.values()) + sum(found.unimodal_predictions.values()).sum()
+    )
     total.backward()
     for sequence in whole.encoded.values():
         assert sequence.values.grad.abs().sum() > 0

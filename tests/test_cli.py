@@ -55,7 +55,7 @@ def small(*more: str) -> list[str]:
 
 def error(done: subprocess.CompletedProcess[str]) -> str:
     lines = done.stderr.strip().splitlines()
-    assert all(line.startswith("error: ") or line.startswith("  ") for line in lines if not line.startswith("warning: ")), done.stderr
+    assert all(line.startswith(("error: ", "  ")) for line in lines if not line.startswith("warning: ")), done.stderr
     return done.stderr
 
 
@@ -234,7 +234,12 @@ def test_interrupt_keeps_what_is_done_and_resumes_to_the_same_numbers(mmbench) -
     arguments = ["run", "decalign_mosi", *small("model.layers=1", "training.epochs=6"), "--seeds", "1", "--jobs", "1"]
     mmbench(*arguments, "--out", "whole")
     process = subprocess.Popen(
-        [sys.executable, "-m", "mmbench", *arguments], cwd=mmbench.folder, env=mmbench.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "mmbench", *arguments],
+        cwd=mmbench.folder,
+        env=mmbench.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 120
     while not list(Path(mmbench.folder).glob("runs/decalign_mosi/decalign-*/seed-1/last.pt")):

@@ -16,7 +16,9 @@ def fields(*names: str) -> frozenset[str]:
 
 
 def test_nothing_to_adapt() -> None:
-    found = fit(MODEL, fields("encoded", "common", "unique"), [(component("loss", "l"), fields("common", "unique"))], ("text", "audio"), "regression", "auto")
+    found = fit(
+        MODEL, fields("encoded", "common", "unique"), [(component("loss", "l"), fields("common", "unique"))], ("text", "audio"), "regression", "auto"
+    )
     assert found.adapters == ()
     assert found.refusals == ()
 
@@ -36,9 +38,10 @@ def test_combinations_without_meaning_are_refused_by_name_and_reason() -> None:
         "loss 'cross' needs at least 2 modalities; the data have 1: text",
     )
     regression = component("loss", "reg", tasks=("regression",))
-    assert "is for regression; the data set's task is classification" in fit(
-        MODEL, fields("encoded"), [(regression, fields())], ("text",), "classification", "auto"
-    ).refusals[0]
+    assert (
+        "is for regression; the data set's task is classification"
+        in fit(MODEL, fields("encoded"), [(regression, fields())], ("text",), "classification", "auto").refusals[0]
+    )
     no_features = fit(MODEL, fields(), [(component("loss", "l"), fields("common"))], ("text",), "regression", "auto")
     assert "no features of single modalities" in no_features.refusals[0]
     foreign = fit(MODEL, fields("encoded"), [(component("loss", "l"), fields("extra.decoded"))], ("text",), "regression", "auto")

@@ -36,7 +36,7 @@ def test_another_component_replaces_the_earlier_one_whole(tmp_path) -> None:
 
 
 def test_circles_and_absent_files_are_refused(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="goes in a circle: a.yaml -> b.yaml -> a.yaml"):
+    with pytest.raises(ConfigError, match=r"goes in a circle: a.yaml -> b.yaml -> a.yaml"):
         compose(write(tmp_path, a="extends: b\n", b="extends: a\n"))
     with pytest.raises(ConfigError, match=r"c.yaml:1:1: extends: config 'nowhere' is neither"):
         compose(write(tmp_path, c="extends: nowhere\n"))

@@ -91,7 +91,11 @@ def test_a_target_that_cannot_be_imported_is_named(plugin) -> None:
 def test_restriction_is_applied_before_import(tmp_path) -> None:
     code = "import sys; from mmbench.plugins import catalogue; print([p.name for p in catalogue().plugins], 'mmbench_decalign.plugin' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"MMBENCH_PLUGINS": "", "PATH": "/usr/bin", "HOME": str(tmp_path)}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"MMBENCH_PLUGINS": "", "PATH": "/usr/bin", "HOME": str(tmp_path)},
+        check=True,
     )
     assert done.stdout.strip() == "['mmbench'] False"
     unknown = subprocess.run(

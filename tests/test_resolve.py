@@ -149,7 +149,8 @@ def test_the_fingerprint_depends_on_values_alone(toys, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"), [("epochs: 3", "epochs: 4"), ("weight: 0.5", "weight: 0.51"), ("[text, audio]", "[audio, text]"), ("name: toy\nl", "name: toy\n  width: 7\nl")]
+    ("old", "new"),
+    [("epochs: 3", "epochs: 4"), ("weight: 0.5", "weight: 0.51"), ("[text, audio]", "[audio, text]"), ("name: toy\nl", "name: toy\n  width: 7\nl")],
 )
 def test_any_value_changes_the_fingerprint(toys, old: str, new: str) -> None:
     assert old in BASE

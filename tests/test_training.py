@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_parameter_groups_and_their_rates(session) -> None:
     optimizer = build_optimizer(OptimizerConfig(lr=0.1, groups={"head": {"lr": 0.5}, "losses.pull": {"weight_decay": 0.3}}), groups)
     rates = {group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
     assert rates == {"head": (0.5, 0.0), "model": (0.1, 0.0), "losses.pull": (0.1, 0.3), "adapters": (0.1, 0.0)}
-    with pytest.raises(ConfigError, match="no parameter group 'haed'. Did you mean 'head'"):
+    with pytest.raises(ConfigError, match=r"no parameter group 'haed'\. Did you mean 'head'"):
         build_optimizer(OptimizerConfig(groups={"haed": {}}), groups)
 
 
@@ -247,6 +248,6 @@ def test_an_epochs_log_is_plain_json(session) -> None:
 
 def test_the_loop_names_no_test_split() -> None:
     """Training code is handed two splits; nothing in its module could reach a third."""
-    source = open(loop.__file__).read()
+    source = Path(loop.__file__).read_text()
     assert "splits" not in source.replace("validation splits", "")
     assert "dataset" not in source

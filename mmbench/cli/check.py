@@ -76,7 +76,9 @@ def _data(resolved: Resolved, data_root: Path | None) -> Any:
     click.echo(f"data        {resolved.manifest.title}: {source}")
     click.echo(f"            {', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())}; splits {resolved.experiment.data.splits}")
     for name, spec in dataset.input_spec().modalities.items():
-        click.echo(f"            {name}: {spec.kind}, {'width' if spec.kind == 'features' else 'vocabulary at least'} {spec.size}, longest {spec.length}")
+        click.echo(
+            f"            {name}: {spec.kind}, {'width' if spec.kind == 'features' else 'vocabulary at least'} {spec.size}, longest {spec.length}"
+        )
     for warning in record.get("warnings", ()):
         click.echo(f"            warning: {warning}")
     return dataset

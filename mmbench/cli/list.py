@@ -21,7 +21,10 @@ def command(kind: str | None) -> None:
         for entry in entries:
             component = entry.component
             shown = component.name if names.count(component.name) == 1 else entry.key
-            fields = [f"needs {_fields(component.needs)}" * bool(component.needs), f"provides {_fields(component.provides)}" * bool(component.provides)]
+            fields = [
+                f"needs {_fields(component.needs)}" * bool(component.needs),
+                f"provides {_fields(component.provides)}" * bool(component.provides),
+            ]
             notes = "; ".join(field for field in fields if field)
             click.echo(f"  {shown:<24} {entry.distribution:<20} {component.summary}" + (f" [{notes}]" if notes else ""))
     for plugin in known.plugins:

@@ -39,7 +39,9 @@ def command(
     for warning in plan.dataset.record.get("warnings", ()):
         click.echo(f"warning: {warning}", err=True)
     requests, done, failed = prepare(plan, rerun)
-    click.echo(f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
+    click.echo(
+        f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
+    )
     display = Display(len(requests))
     executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -50,7 +52,9 @@ def command(
         failed += outcome.status == "failed"
         interrupted += outcome.status == "interrupted"
     if executor.stopping:
-        click.echo(f"Interrupted. Finished runs are kept; the same command goes on from the last epoch's checkpoint of each of the {interrupted} stopped.")
+        click.echo(
+            f"Interrupted. Finished runs are kept; the same command goes on from the last epoch's checkpoint of each of the {interrupted} stopped."
+        )
         sys.exit(130)
     click.echo("")
     click.echo(summary(plan.folder))

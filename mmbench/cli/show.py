@@ -42,7 +42,9 @@ def command(kind: str, name: str) -> None:
         extra = field.json_schema_extra or {}
         source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
         click.echo(f"  {field_name}: {_type(field.annotation)}, {default}")
-        click.echo(textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      "))
+        click.echo(
+            textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      ")
+        )
 
 
 def _plain(value: Any) -> str:

@@ -26,7 +26,7 @@ from mmbench.training.tensors import TensorSplit
 Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818  (it is a request, not an error)
     """The run was asked to stop; the last epoch's checkpoint stands."""
 
 
@@ -112,9 +112,7 @@ def _stopped_early(progress: Progress, training: TrainingConfig) -> bool:
     return training.early_stopping is not None and progress.epoch - progress.best_epoch >= training.early_stopping
 
 
-def _train_epoch(
-    network: Network, optimizer: Any, schedule: Schedule | None, train: TensorSplit, protocol: Protocol, epoch: int
-) -> dict[str, float]:
+def _train_epoch(network: Network, optimizer: Any, schedule: Schedule | None, train: TensorSplit, protocol: Protocol, epoch: int) -> dict[str, float]:
     """One pass over the training split. Sums stay on the device until its end: nothing inside waits for the device."""
     training = protocol.training
     network.train()

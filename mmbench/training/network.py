@@ -47,7 +47,8 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Representation:
         """What the model makes of a batch."""
-        return self.model(batch)
+        representation: Representation = self.model(batch)
+        return representation
 
     def terms(self, representation: Representation, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used."""
@@ -76,7 +77,9 @@ class Network(nn.Module):
             if fresh:
                 groups.setdefault(name, []).extend(fresh)
 
-        for module, default in [(self.model, MODEL), *((loss, f"losses.{name}") for name, loss in self.losses.items())]:
+        modules: list[tuple[FusionModel | AlignmentLoss, str]] = [(self.model, MODEL)]
+        modules += [(loss, f"losses.{name}") for name, loss in self.losses.items()]
+        for module, default in modules:
             for name, parameters in module.parameter_groups().items():
                 add(name, parameters)
             add(default, module.parameters())

@@ -19,7 +19,7 @@ def seed_everything(seed: int, *purpose: str | int) -> None:
     """Point torch's and NumPy's global generators at the stream of one purpose."""
     value = derive(seed, *purpose)
     torch.manual_seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002  (a plugin may use the global generator)
+    np.random.seed(value % 2**32)
 
 
 def make_deterministic(threads: int) -> None:
