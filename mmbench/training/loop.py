@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -119,23 +120,22 @@ def _train_epoch(network: Network, optimizer: Any, schedule: Schedule | None, tr
     for loss in network.losses.values():
         loss.on_epoch_start(epoch)
     sums: dict[str, Tensor] = {}
-    batches = order(protocol.seed, epoch, train.size).split(training.batch_size)
-    for first in range(0, len(batches), training.accumulation):
-        group = batches[first : first + training.accumulation]
-        samples = sum(len(index) for index in group)
-        for index in group:
-            batch = train.batch(index)
+    batches = train.batches(training.batch_size, order(protocol.seed, epoch, train.size))
+    per_step = training.batch_size * training.accumulation
+    for first in range(0, train.size, per_step):
+        samples = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
+        for batch in itertools.islice(batches, training.accumulation):
             with autocast(training, train.device):
                 representation = network(batch)
                 terms = {"task": task_loss(protocol.task_loss, representation.prediction, batch.target)}
                 terms.update(network.terms(representation, batch, epoch))
-            if first == 0 and index is group[0]:
+            if not sums:
                 sums.update(_gradient_norms(terms, representation))
-            share = len(index) / samples
+            size = len(batch.index)
             if optimizer is not None:
-                (torch.stack([term.float() for term in terms.values()]).sum() * share).backward()
+                (torch.stack([term.float() for term in terms.values()]).sum() * (size / samples)).backward()
             for name, value in (terms | network.diagnostics()).items():
-                weighted = value.detach().float() * (len(index) / train.size)
+                weighted = value.detach().float() * (size / train.size)
                 sums[name] = sums[name] + weighted if name in sums else weighted
         if optimizer is not None and schedule is not None:
             _clip(optimizer, training)

@@ -27,10 +27,10 @@ class TensorSplit:
         self.target = _tensor(split.target, home, device)
         self.unimodal_targets = {name: _tensor(target, home, device) for name, target in split.unimodal_targets.items()}
 
-    def batch(self, index: Tensor) -> Batch:
-        """The samples at `index` (B,), a CPU tensor. Each modality is cut after the longest of these samples."""
+    def batch(self, index: Tensor, moved: Tensor | None = None) -> Batch:
+        """The samples at `index` (B,), a CPU tensor (`moved`: the same on the device). Each modality is cut after the longest of these samples."""
         rows = index.numpy()
-        moved = index.to(self.device, non_blocking=True)
+        moved = index.to(self.device) if moved is None else moved
         home = moved if self.on_device else index
         inputs = {}
         for name, (values, mask) in self.inputs.items():
@@ -39,10 +39,11 @@ class TensorSplit:
         unimodal = {name: self._pick(target, home) for name, target in self.unimodal_targets.items()}
         return Batch(moved, inputs, self._pick(self.target, home), unimodal)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """The whole split in its own order."""
-        for index in torch.arange(self.size).split(size):
-            yield self.batch(index)
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """The whole split in its own order, or in another (N,), which goes to the device once."""
+        order = torch.arange(self.size) if order is None else order
+        for index, moved in zip(order.split(size), order.to(self.device).split(size), strict=True):
+            yield self.batch(index, moved)
 
     def _pick(self, values: Tensor, index: Tensor) -> Tensor:
         return values.index_select(0, index).to(self.device, non_blocking=True)
