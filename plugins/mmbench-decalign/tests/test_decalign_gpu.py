@@ -16,7 +16,7 @@ WIDTHS = {"text": 12, "audio": 5, "vision": 7}
 def build() -> tuple[DecAlign, list[torch.nn.Module]]:
     torch.manual_seed(0)
     inputs = InputSpec({name: ModalitySpec("features", width, 20) for name, width in WIDTHS.items()}, "regression", prototypes=3, train_size=16)
-    quiet = {name: 0.0 for name in ("attention_dropout", "relu_dropout", "embed_dropout", "residual_dropout", "output_dropout", "text_dropout")}
+    quiet = dict.fromkeys(("attention_dropout", "relu_dropout", "embed_dropout", "residual_dropout", "output_dropout", "text_dropout"), 0.0)
     model = DecAlign(inputs, DecAlignConfig(width=16, heads=4, layers=2, **quiet))
     losses = [
         Decoupling(model.spec, DecouplingConfig()),

@@ -10,13 +10,13 @@ import numpy as np
 import ot
 import pytest
 import torch
+
+from mmbench.batch import Batch, Representation, Sequence
+from mmbench.interfaces import FieldSpec, RepresentationSpec
 from mmbench_decalign import config, losses
 from mmbench_decalign.losses import prototype_distance
 from mmbench_decalign.mixture import fit_mixture, initial_mixture
 from mmbench_decalign.precision import pooled
-
-from mmbench.batch import Batch, Representation, Sequence
-from mmbench.interfaces import FieldSpec, RepresentationSpec
 
 VARIANTS = {
     "decoupling": (losses.Decoupling, config.DecouplingConfig()),

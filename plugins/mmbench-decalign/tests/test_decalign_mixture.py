@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from mmbench_decalign.mixture import Mixture, fit_mixture, initial_mixture, maximise, merge
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
+
+from mmbench_decalign.mixture import Mixture, fit_mixture, initial_mixture, maximise, merge
 
 FLOOR = 1e-3
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from mmbench.batch import Batch, Sequence
+from mmbench.interfaces import InputSpec, ModalitySpec
 from mmbench_decalign import config, losses
 from mmbench_decalign.dropout import attention, dropout, dropout_factor
 from mmbench_decalign.model import DecAlign
 from mmbench_decalign.temporal import TemporalProjection, adaptive_average
-
-from mmbench.batch import Batch, Sequence
-from mmbench.interfaces import InputSpec, ModalitySpec
 
 SMALL = {"width": 8, "heads": 2, "layers": 2}
 OFFICIAL = {"padding": "none", "sequence_length": "own", "context": "cross", "kernel_size": {"text": 1, "audio": 5, "vision": 3}}

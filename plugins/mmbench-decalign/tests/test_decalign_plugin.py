@@ -7,11 +7,11 @@ import sys
 from importlib import import_module
 
 import pytest
-from mmbench_decalign.config import DecAlignConfig
-from mmbench_decalign.plugin import mmbench_components
 from pydantic import ValidationError
 
 from mmbench.component import FIELDS
+from mmbench_decalign.config import DecAlignConfig
+from mmbench_decalign.plugin import mmbench_components
 
 COMPONENTS = {component.name: component for component in mmbench_components()}
 

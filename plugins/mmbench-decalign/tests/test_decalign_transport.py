@@ -12,6 +12,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from mmbench_decalign.mixture import Mixture
 from mmbench_decalign.transport import bures, gaussian_cost, joint_cost, multi_marginal_plan, mutual_information
 
