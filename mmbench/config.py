@@ -119,7 +119,7 @@ class Experiment(Section):
     losses: tuple[LossConfig, ...] = Field((), description="alignment losses beside the task loss")
     adapters: Literal["auto", "forbid", "frozen", "trained"] = Field("auto", description="how a field that a loss needs and the model lacks is made")
     training: TrainingConfig = Field(default_factory=TrainingConfig)
-    metrics: tuple[str, ...] | None = Field(None, description="default: the data set's suite")
+    metrics: tuple[str, ...] | None = Field(None, min_length=1, description="default: the data set's suite")
     seeds: tuple[NonNegativeInt, ...] = Field((1, 2, 3, 4, 5), description="one run each")
 
     @field_validator("seeds", mode="after")

@@ -238,8 +238,11 @@ class _Checker:
             if manifest.task not in tasks:
                 self.problem(("metrics", i), f"metric {name!r} is for {' and '.join(tasks)}; {manifest.name} is a {manifest.task} data set")
         training = experiment.training
-        if training.select not in (None, "loss", *metrics):
-            self.problem(("training", "select"), f"{training.select!r} is none of this experiment's metrics: loss, {', '.join(metrics)}")
+        select = training.select or metrics[0]
+        if select not in ("loss", *metrics):
+            self.problem(("training", "select"), f"{select!r} is none of this experiment's metrics: loss, {', '.join(metrics)}")
+        elif self.known.has("metric", select) and self.known.find("metric", select).load().per_class:
+            self.problem(("training", "select"), f"{select!r} has one value per class and cannot choose a checkpoint")
         if training.task_loss is not None and (training.task_loss == "cross_entropy") != (manifest.task == "classification"):
             self.problem(("training", "task_loss"), f"{training.task_loss!r} does not suit {manifest.name}, a {manifest.task} data set")
         if training.clip_norm is not None and training.clip_value is not None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,14 @@ def command(
     rerun: str | None,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
+    from mmbench.errors import ConfigError
     from mmbench.plugins import catalogue
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import make_plan, prepare
 
+    if find_spec("torch") is None:
+        raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in plan.dataset.record.get("warnings", ()):
         click.echo(f"warning: {warning}", err=True)
@@ -52,9 +56,7 @@ def command(
         failed += outcome.status == "failed"
         interrupted += outcome.status == "interrupted"
     if executor.stopping:
-        click.echo(
-            f"Interrupted. Finished runs are kept; the same command goes on from the last epoch's checkpoint of each of the {interrupted} stopped."
-        )
+        click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept, and the same command goes on from each one's last epoch.")
         sys.exit(130)
     click.echo("")
     click.echo(summary(plan.folder))

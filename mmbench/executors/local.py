@@ -15,6 +15,7 @@ from typing import Any
 
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.files import write_json
+from mmbench.plugins import one_line
 from mmbench.worker import BUSY, EXIT
 
 Report = Callable[[RunRequest, dict[str, Any]], None]
@@ -45,7 +46,8 @@ class LocalExecutor:
         waiting = list(runs)
         devices = gpus() if any(run.device in ("auto", "cuda") for run in waiting) else []
         threads = max((run.threads for run in waiting), default=1)
-        jobs = self.jobs or len(devices) or max(1, (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1) // threads)
+        named = any(run.device.startswith("cuda:") for run in waiting)
+        jobs = self.jobs or len(devices) or (1 if named else max(1, len(os.sched_getaffinity(0)) // threads))
         free = list(range(jobs))
         outcomes: queue.Queue[tuple[int, RunOutcome]] = queue.Queue()
         active = 0
@@ -54,7 +56,7 @@ class LocalExecutor:
                 slot = free.pop(0)
                 run = waiting.pop(0)
                 gpu = devices[slot % len(devices)] if devices else None
-                threading.Thread(target=lambda *job: outcomes.put(self._execute(*job)), args=(slot, run, gpu), daemon=True).start()
+                threading.Thread(target=self._job, args=(outcomes, slot, run, gpu), daemon=True).start()
                 active += 1
             try:
                 slot, outcome = outcomes.get(timeout=0.1)
@@ -72,32 +74,36 @@ class LocalExecutor:
             if process.poll() is None:
                 process.send_signal(number)
 
-    def _execute(self, slot: int, run: RunRequest, gpu: str | None) -> tuple[int, RunOutcome]:
+    def _job(self, outcomes: queue.Queue[tuple[int, RunOutcome]], slot: int, run: RunRequest, gpu: str | None) -> None:
+        try:
+            outcome = self._execute(slot, run, gpu)
+        except Exception as error:  # a full disk, say: the other runs go on
+            outcome = RunOutcome(run, "failed", one_line(error))
+        outcomes.put((slot, outcome))
+
+    def _execute(self, slot: int, run: RunRequest, gpu: str | None) -> RunOutcome:
         environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads), "PYTHONUNBUFFERED": "1"}
         if gpu is not None and run.device in ("auto", "cuda"):
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device]
-        try:
-            with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
-                process = subprocess.Popen(
-                    command,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    text=True,
-                    errors="replace",
-                    env=environment,
-                    start_new_session=True,
-                )
-                self._processes[slot] = process
-                if self.stopping:
-                    process.send_signal(signal.SIGINT)
-                for line in process.stdout or ():
-                    self._hear(run, line, log)
-                code = process.wait()
-        except OSError as error:
-            return slot, RunOutcome(run, "failed", f"the process could not be started: {error}")
-        return slot, self._outcome(run, code)
+        with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                env=environment,
+                start_new_session=True,  # an interrupt reaches it through `stop` alone
+            )
+            self._processes[slot] = process
+            if self.stopping:
+                process.send_signal(signal.SIGINT)
+            for line in process.stdout or ():
+                self._hear(run, line, log)
+            code = process.wait()
+        return self._outcome(run, code)
 
     def _hear(self, run: RunRequest, line: str, log: Any) -> None:
         """An epoch's line goes to the display, anything else that a plugin prints to the log."""

@@ -1,0 +1,101 @@
+"""The local executor: a run that dies, whatever the way, is one failed run with a reason."""
+
+import json
+import signal
+import sys
+
+import pytest
+
+from mmbench.component import RunRequest
+from mmbench.executors import local
+from mmbench.executors.local import LocalExecutor
+
+CASES = {
+    "done": ("write('done', ''); print('{\"epoch\": 1, \"of\": 1}')", "done", ""),
+    "failed": ("write('failed', 'a reason'); sys.exit(1)", "failed", "a reason"),
+    "exit": ("sys.exit(3)", "failed", "ended with exit code 3"),
+    "killed": ("os.kill(os.getpid(), 9)", "failed", "was killed by SIGKILL"),
+    "busy": ("sys.exit(75)", "failed", "another process is executing this run"),
+    "lies": ("write('done', ''); sys.exit(1)", "failed", "ended with exit code 1"),
+    "chatty": ("print('x' * 10**6); print('noise'); write('done', '')", "done", ""),
+}
+PRELUDE = """
+import json, os, pathlib, sys, time
+folder = pathlib.Path({folder!r})
+def write(status, reason):
+    (folder / "result.json").write_text(json.dumps({{"status": status, "reason": reason}}))
+"""
+
+
+@pytest.fixture
+def requests(tmp_path, monkeypatch):
+    """Requests whose process is a script of the test instead of the worker."""
+    original = local.subprocess.Popen
+
+    def popen(command, **options):
+        folder = command[3]
+        code = PRELUDE.format(folder=folder) + (tmp_path / folder / "code.py").read_text()
+        return original([sys.executable, "-c", code], **options)
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+
+    def make(codes):
+        for name, code in codes.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "code.py").write_text(code)
+        return [RunRequest(tmp_path / name, name, "cpu", 1) for name in codes]
+
+    return make
+
+
+def test_each_way_of_ending(requests) -> None:
+    heard = []
+    executor = LocalExecutor(2, lambda request, told: heard.append((request.label, told)))
+    outcomes = {outcome.request.label: outcome for outcome in executor.submit(requests({name: case[0] for name, case in CASES.items()}))}
+    assert set(outcomes) == set(CASES)
+    for name, (_, status, reason) in CASES.items():
+        assert outcomes[name].status == status, name
+        assert reason in outcomes[name].reason, name
+    assert heard == [("done", {"epoch": 1, "of": 1})]
+    result = json.loads((outcomes["killed"].request.folder / "result.json").read_text())
+    assert (result["status"], "SIGKILL" in result["reason"]) == ("failed", True)
+    assert not (outcomes["busy"].request.folder / "result.json").exists()
+    assert (outcomes["chatty"].request.folder / "log.txt").read_text().endswith("noise\n")
+
+
+def test_stop_interrupts_what_runs_and_starts_nothing_more(requests) -> None:
+    wait = 'import signal; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print(\'{"epoch": 1, "of": 9}\', flush=True); time.sleep(60)'
+    executor = LocalExecutor(1)
+    executor.report = lambda request, told: executor.stop()
+    (outcome,) = executor.submit(requests({"first": wait, "second": "write('done', '')"}))
+    assert (outcome.request.label, outcome.status) == ("first", "interrupted")
+
+
+def test_a_second_stop_kills(requests) -> None:
+    deaf = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(\'{"epoch": 1, "of": 9}\', flush=True); time.sleep(60)'
+    executor = LocalExecutor(1)
+
+    def twice(request, told):
+        executor.stop()
+        executor.stop()
+
+    executor.report = twice
+    (outcome,) = executor.submit(requests({"deaf": deaf}))
+    assert outcome.status == "interrupted"
+    assert signal.SIGKILL == 9
+
+
+def test_a_folder_that_is_gone_is_one_failed_run(requests, tmp_path) -> None:
+    good = requests({"good": "write('done', '')"})
+    gone = RunRequest(tmp_path / "gone", "gone", "cpu", 1)
+    outcomes = {outcome.request.label: outcome for outcome in LocalExecutor(1).submit([gone, *good])}
+    assert outcomes["gone"].status == "failed"
+    assert "FileNotFoundError" in outcomes["gone"].reason
+    assert outcomes["good"].status == "done"
+
+
+def test_gpus_follow_the_environment(monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert local.gpus() == ["2", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert local.gpus() == []
