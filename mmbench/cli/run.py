@@ -37,8 +37,6 @@ def command(
     from mmbench.results.tables import summary
     from mmbench.runner import make_plan, prepare
 
-    if find_spec("torch") is None:
-        raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in plan.dataset.record.get("warnings", ()):
         click.echo(f"warning: {warning}", err=True)
@@ -46,6 +44,8 @@ def command(
     click.echo(
         f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
     )
+    if find_spec("torch") is None:
+        raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
     display = Display(len(requests))
     executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
     for number in (signal.SIGINT, signal.SIGTERM):
