@@ -40,7 +40,8 @@ class Component:
     """The pydantic class of its hyperparameters, in a module that imports no torch."""
     paper: str = ""
     needs: frozenset[str] = frozenset()
-    """Fields of the representation that a loss reads; an ``extra`` field is written ``extra.<key>`` and is never adapted."""
+    """Fields of the representation that a loss reads (an ``extra`` field is written ``extra.<key>`` and is never adapted), or the kind of
+    input that an extractor reads: ``tokens`` or ``waveform``."""
     provides: frozenset[str] = frozenset()
     """Fields of the representation that a model fills. A config class may narrow either with a method ``needs()`` or ``provides()``."""
     terms: tuple[str, ...] = ()
@@ -75,6 +76,8 @@ class InputSpec:
     prototypes: int = 1
     """Number of categories of the data set (7 on MOSI and MOSEI, 3 on SIMS, the classes elsewhere)."""
     train_size: int = 0
+    contexts: Mapping[str, ModalitySpec] = field(default_factory=dict)
+    """By modality: its previous utterances, which a batch brings as ``<modality>_context``. Empty unless ``data.context`` asks for them."""
 
     @property
     def outputs(self) -> int:

@@ -85,12 +85,21 @@ class AlignmentLoss(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """Raw media of one modality -> `Sequence`; offline (cached) or, with ``finetune``, in the loop."""
+    """Raw media of one modality -> `Sequence`; offline (cached) or, with ``finetune``, in the loop.
+
+    A subclass takes its config and sets `width`, the width of its features, and, where it reads tokens, `vocabulary`.
+    """
 
     width: int
+    vocabulary: int | None = None
 
     def __init__(self, config: Any):
         super().__init__()
+        self.finetune: bool = bool(getattr(config, "finetune", False))
+
+    def digest(self) -> str:
+        """What identifies the features: a digest of the weights, and of every option that changes them."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in digest")
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
         """One sample on the CPU: token ids (T,) or a waveform (T,)."""

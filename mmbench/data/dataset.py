@@ -11,22 +11,32 @@ import numpy as np
 from mmbench.component import InputSpec, ModalitySpec, Task
 
 
+CONTEXT = "_context"
+
+
 @dataclass(frozen=True)
 class Modality:
-    """One modality of one split. `values`: (N, T, D) float32 features or (N, T) int64 token ids. `mask`: (N, T) bool, True on real frames."""
+    """One modality of one split. `mask`: (N, T) bool, True on real frames.
+
+    `values`: (N, T, D) float32 features, (N, T) int64 token ids, or (N, T) float32 waveform.
+    """
 
     values: np.ndarray
     mask: np.ndarray
 
     @property
     def kind(self) -> str:
-        """``features`` or ``tokens``."""
-        return "features" if self.values.ndim == 3 else "tokens"
+        """``features``, ``tokens`` or ``waveform``."""
+        return "features" if self.values.ndim == 3 else "tokens" if self.values.dtype.kind == "i" else "waveform"
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split. `ids` are canonical (``video/clip``); `target` is (N,) float32, or (N,) int64 class indices."""
+    """One split. `ids` are canonical (``video/clip``); `target` is (N,) float32, or (N,) int64 class indices.
+
+    `inputs` also holds previous utterances, as ``<modality>_context``. A text that is not tokenised yet has token ids of length zero; its words
+    are in `transcripts`.
+    """
 
     ids: tuple[str, ...]
     inputs: Mapping[str, Modality]
@@ -59,16 +69,19 @@ class Dataset:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the modalities in use, in order."""
-        return tuple(self.splits["train"].inputs)
+        return tuple(name for name in self.splits["train"].inputs if not name.endswith(CONTEXT))
 
     def input_spec(self) -> InputSpec:
-        """Widths and longest lengths of the modalities, and the task."""
-        specs = {}
-        for name in self.modalities:
-            parts = [split.inputs[name] for split in self.splits.values()]
-            values = parts[0].values
-            size = values.shape[2] if values.ndim == 3 else 1 + max(int(part.values.max(initial=0)) for part in parts)
-            kind = "features" if values.ndim == 3 else "tokens"
-            specs[name] = ModalitySpec(kind, int(size), max(part.values.shape[1] for part in parts))  # type: ignore[arg-type]
-        train_size = len(self.splits["train"])
-        return InputSpec(specs, self.task, self.classes, self.label_range, self.prototypes, train_size)
+        """Widths and longest lengths of the modalities and of their contexts, and the task."""
+        inputs = self.splits["train"].inputs
+        contexts = {name.removesuffix(CONTEXT): self._spec(name) for name in inputs if name.endswith(CONTEXT)}
+        modalities = {name: self._spec(name) for name in self.modalities}
+        return InputSpec(modalities, self.task, self.classes, self.label_range, self.prototypes, len(self.splits["train"]), contexts)
+
+    def _spec(self, name: str) -> ModalitySpec:
+        parts = [split.inputs[name] for split in self.splits.values()]
+        kind = parts[0].kind
+        size = {"features": parts[0].values.shape[-1], "waveform": 1, "tokens": 0}[kind]
+        if kind == "tokens":
+            size = 1 + max(int(part.values.max(initial=0)) for part in parts)
+        return ModalitySpec(kind, int(size), max(part.values.shape[1] for part in parts))  # type: ignore[arg-type]
