@@ -1,0 +1,1 @@
+"""SLaD as an mmbench plugin: the backbone `slad` and its losses."""
