@@ -57,23 +57,25 @@ def _measure(config: str, overrides: tuple[str, ...], device_name: str, data_roo
     import torch
 
     from mmbench.component import FitContext
-    from mmbench.data.load import load_dataset
     from mmbench.resolve import load
+    from mmbench.runner import open_data
+    from mmbench.training.encoders import build_encoders, prepare
     from mmbench.training.loop import autocast, predict
     from mmbench.training.network import Network, task_loss
     from mmbench.training.optim import Schedule, build_optimizer
     from mmbench.training.seeds import make_deterministic, order
     from mmbench.training.tensors import TensorSplit
 
-    resolved = load(config, overrides)
+    resolved = load(config, overrides)[0]
     training, device = resolved.experiment.training, torch.device(device_name)
     make_deterministic(training.threads)
-    first = _timed(lambda: load_dataset(resolved.experiment.data, data_root))
+    first = _timed(lambda: open_data(resolved, data_root))
+    encoders = build_encoders(resolved)
     started = time.perf_counter()
-    dataset = load_dataset(resolved.experiment.data, data_root)
+    dataset = prepare(open_data(resolved, data_root), ("train", "valid"), encoders, device)
     train, valid = (TensorSplit(dataset.splits[name], device) for name in ("train", "valid"))
     again = time.perf_counter() - started
-    network = Network(resolved, dataset.input_spec(), 1).to(device)
+    network = Network(resolved, dataset.input_spec(), 1, encoders).to(device)
     network.on_fit_start(FitContext(train.size, train.target, training.epochs))
     optimizer = build_optimizer(training.optimizer, network.groups())
     schedule = Schedule(training.scheduler, optimizer, steps)

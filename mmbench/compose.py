@@ -88,8 +88,13 @@ def _apply(document: Document, override: str) -> None:
     place = f"--set {override}"
     if not equals or not key.strip():
         raise ConfigError(f"{place}: must have the form key=value, for example --set training.epochs=10")
-    value = parse(text, place).value
-    parts = key.strip().split(".")
+    assign(document, key.strip(), parse(text, place).value, Mark(place))
+
+
+def assign(document: Document, key: str, value: Any, mark: Mark) -> None:
+    """Set the dotted `key` of a document in place. A list's items go by position, or by their ``name``; null removes such an item."""
+    place = str(mark)
+    parts = key.split(".")
     location: Location = ()
     parent: Any = None
     node: Any = document.value
@@ -101,18 +106,29 @@ def _apply(document: Document, override: str) -> None:
         parent, node = node, (node.get(index) if isinstance(node, dict) else node[index])
     if len(location) > 1 and location[-1] == "name" and isinstance(node, str) and node != value:
         parent.clear()
-    parent[location[-1]] = value
+    removed = isinstance(parent, list) and value is None
+    if removed:
+        del parent[location[-1]]  # type: ignore[arg-type]
+        location = location[:-1]  # the items after it have other positions now
+    else:
+        parent[location[-1]] = value
     for known in [known for known in document.marks if known[: len(location)] == location]:
         del document.marks[known]
-    document.marks[location] = Mark(place)
+    document.marks[location] = mark
 
 
 def _index(node: Any, part: str, location: Location, place: str) -> str | int:
     if isinstance(node, list):
+        names = [item.get("name") if isinstance(item, dict) else None for item in node]
+        if names.count(part) == 1:
+            return names.index(part)
         if part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node):
             return int(part) % len(node)
         path = ".".join(map(str, location))
-        raise ConfigError(f"{place}: {path} is a list of {len(node)}; {part!r} is not one of its positions 0 to {len(node) - 1}")
+        known = ", ".join(str(name) for name in names if name is not None)
+        raise ConfigError(
+            f"{place}: {path} is a list of {len(node)}; {part!r} is neither a position in it nor the name of one item" + f" ({known})" * bool(known)
+        )
     if not isinstance(node, dict):
         raise ConfigError(f"{place}: {'.'.join(map(str, location))} is {node!r}, which has no keys")
     return part

@@ -118,6 +118,7 @@ class Experiment(Section):
     """One experiment: data, a model with losses, and a protocol, for some seeds."""
 
     name: str = Field(description="folder under runs/; default: the config's file name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    row: str = Field("", max_length=200, description="the name of its row in tables; default: the experiment's")
     data: DataConfig
     model: ModelConfig
     losses: tuple[LossConfig, ...] = Field((), description="alignment losses beside the task loss")

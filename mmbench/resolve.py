@@ -22,6 +22,7 @@ from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.plugins import Catalogue, Entry, catalogue
 from mmbench.strict_yaml import Document, Location
+from mmbench.sweep import expand
 
 T = TypeVar("T")
 
@@ -81,6 +82,15 @@ class Resolved:
         return filled
 
     @property
+    def name(self) -> str:
+        """What its row is called in tables."""
+        return self.experiment.row or self.experiment.name
+
+    def reads(self, kind: str) -> frozenset[str]:
+        """The modalities whose encoder reads ``tokens``, or ``waveform``."""
+        return frozenset(modality for modality, choice in self.encoders.items() if kind in choice.entry.component.needs)
+
+    @property
     def task_loss(self) -> str:
         """The task loss in use."""
         return self.experiment.training.task_loss or ("l1" if self.manifest.task == "regression" else "cross_entropy")
@@ -93,7 +103,7 @@ class Resolved:
     def fingerprint(self, data_fingerprint: str) -> str:
         """12 hex digits of everything that a run's numbers depend on, but the seed: the config without its name, seeds and paths, and the data."""
         content = self.to_dict()
-        del content["name"], content["seeds"], content["data"]["path"]
+        del content["name"], content["row"], content["seeds"], content["data"]["path"]
         text = json.dumps([content, data_fingerprint], sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -102,14 +112,24 @@ def _component_dict(choice: Choice) -> dict[str, Any]:
     return {"name": choice.entry.key, **choice.config.model_dump(mode="json")}
 
 
-def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = None) -> Resolved:
-    """Read, compose and check a config. Raises `ConfigError` with one line per mistake."""
+def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = None) -> list[Resolved]:
+    """Read, compose, expand and check a config: one experiment, or one for each cell of its sweep. `ConfigError`: one line per mistake."""
     path = find_config(source)
     document = compose(path, overrides)
     document.value.setdefault("name", path.stem)
     if seeds is not None:
         document.value["seeds"] = parse_seeds(seeds)
-    return resolve(document, catalogue())
+    found, problems = [], []
+    for row, cell in expand(document):
+        if row:
+            cell.value["row"] = row
+        try:
+            found.append(resolve(cell, catalogue()))
+        except ConfigError as error:
+            problems += str(error).splitlines()
+    if problems:
+        raise ConfigError("\n".join(dict.fromkeys(problems)))
+    return found
 
 
 def resolve(document: Document, known: Catalogue) -> Resolved:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
 from mmbench.errors import ConfigError
-from mmbench.files import write
+from mmbench.files import write, write_json
 from mmbench.plugins import catalogue
 from mmbench.resolve import Resolved, resolve
 from mmbench.strict_yaml import Document, dump
@@ -21,21 +22,21 @@ from mmbench.strict_yaml import Document, dump
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration of an experiment, that is one row of its table: the method itself, or a floor."""
+    """One configuration of an experiment, that is one row of its table: a method (a cell of a sweep), or a floor. `refusal`: why it cannot run."""
 
     name: str
     resolved: Resolved
     folder: Path
     floor: bool
+    refusal: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that an experiment will do, known before anything is trained."""
 
-    resolved: Resolved
-    dataset: Dataset
     rows: tuple[Row, ...]
+    datasets: tuple[Dataset, ...]
     device: str
 
     @property
@@ -45,43 +46,64 @@ class Plan:
 
     def runs(self) -> Iterator[tuple[Row, int, Path]]:
         """Row, seed and folder of each run, seed by seed, so that partial tables have the same seeds in each row."""
-        for seed in self.resolved.experiment.seeds:
-            for row in self.rows:
-                yield row, seed, row.folder / f"seed-{seed}"
+        runnable = [row for row in self.rows if not row.refusal]
+        for seed in dict.fromkeys(seed for row in runnable for seed in row.resolved.experiment.seeds):
+            for row in runnable:
+                if seed in row.resolved.experiment.seeds:
+                    yield row, seed, row.folder / f"seed-{seed}"
 
 
-def make_plan(resolved: Resolved, out: Path, data_root: Path | None, device: str) -> Plan:
-    """Load the data, check what only they can tell, and lay out the runs. Imports no torch."""
-    refuse(resolved)
-    data = resolved.experiment.data
-    if not data.simulated:
-        data = data.model_copy(update={"path": str(locate(data, data_root).resolve())})
-        resolved = _with_data_path(resolved, str(data.path))
-    dataset = load_dataset(data, data_root)
-    experiment = out / resolved.experiment.name
-    row = Row(resolved.experiment.name, resolved, experiment / _label(resolved, dataset), resolved.model.entry.component.floor)
-    return Plan(resolved, dataset, (row, *_floors(resolved, dataset, experiment)), device)
+def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, device: str) -> Plan:
+    """Load the data, check what only they can tell, and lay out the runs of an experiment or of a sweep's cells. Imports no torch.
+
+    Raises `ConfigError` where nothing can be run; in a sweep, a cell that is refused is a row with its reason.
+    """
+    missing = dict.fromkeys(missing for cell in cells for missing in cell.missing)
+    refused = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
+    if missing or all(cell.fit.refusals for cell in cells):
+        raise ConfigError("\n".join(f"cannot run: {problem}" for problem in [*refused, *missing]))
+    datasets: dict[str, Dataset] = {}
+    rows: dict[Path, Row] = {}
+    floors: dict[Path, Row] = {}
+    for cell in map(partial(_located, data_root), cells):
+        key = json.dumps([cell.experiment.data.model_dump(mode="json"), sorted(cell.reads("tokens")), sorted(cell.reads("waveform"))])
+        if key not in datasets:
+            datasets[key] = open_data(cell)
+        folder = out / cell.experiment.name / _label(cell, datasets[key])
+        earlier = rows.get(folder)
+        name = f"{earlier.name} = {cell.name}" if earlier else cell.name  # equal by construction: one run under two names
+        rows[folder] = Row(name, cell, folder, cell.model.entry.component.floor, "; ".join(cell.fit.refusals))
+        for floor in _floors(cell):
+            folder = out / cell.experiment.name / _label(floor, datasets[key])
+            floors.setdefault(folder, Row(floor.model.entry.component.name, floor, folder, True))
+    return Plan((*rows.values(), *(row for folder, row in floors.items() if folder not in rows)), tuple(datasets.values()), device)
 
 
-def refuse(resolved: Resolved) -> None:
-    """Raise `ConfigError` where an experiment cannot be run: combinations without meaning, and what is not installed."""
-    problems = [f"cannot run: {refusal}" for refusal in resolved.fit.refusals] + [f"cannot run: {missing}" for missing in resolved.missing]
-    if problems:
-        raise ConfigError("\n".join(problems))
+def open_data(resolved: Resolved, data_root: Path | None = None) -> Dataset:
+    """The data set as an experiment's encoders want it."""
+    waveforms = {"waveforms": resolved.reads("waveform")} if resolved.reads("waveform") else {}
+    return load_dataset(resolved.experiment.data, data_root, resolved.reads("tokens"), **waveforms)
 
 
 def _label(resolved: Resolved, dataset: Dataset) -> str:
     return f"{resolved.model.entry.component.name}-{resolved.fingerprint(dataset.fingerprint)}"
 
 
-def _with_data_path(resolved: Resolved, path: str) -> Resolved:
-    value = {**resolved.document.value, "data": {**resolved.document.value["data"], "path": path}}
+def _located(data_root: Path | None, resolved: Resolved) -> Resolved:
+    """The same experiment with the absolute path of its data."""
+    data = resolved.experiment.data
+    if data.simulated:
+        return resolved
+    value = {**resolved.document.value, "data": {**resolved.document.value["data"], "path": str(locate(data, data_root).resolve())}}
     return resolve(Document(value, resolved.document.marks), catalogue())
 
 
-def _floors(resolved: Resolved, dataset: Dataset, experiment: Path) -> Iterator[Row]:
-    """The floors on the same data, splits, metrics and seeds, each trained as its component says."""
+def _floors(resolved: Resolved) -> Iterator[Resolved]:
+    """The floors on the same data, splits, metrics and seeds, each trained as its component says; encoders of raw inputs stay as they come."""
     filled = resolved.to_dict()
+    encoders = {
+        modality: {**section, "finetune": False} if "finetune" in section else section for modality, section in filled["model"]["encoders"].items()
+    }
     for entry in catalogue().of_kind("model"):
         if not entry.component.floor or entry == resolved.model.entry:
             continue
@@ -89,18 +111,22 @@ def _floors(resolved: Resolved, dataset: Dataset, experiment: Path) -> Iterator[
         if resolved.manifest.task == "classification":
             training.pop("task_loss", None)  # a floor's recipe is for regression; classes have one task loss
         value = {
-            **{key: filled[key] for key in ("data", "metrics", "seeds")},
-            "name": filled["name"],
-            "model": {"name": entry.key},
+            **{key: filled[key] for key in ("metrics", "seeds", "name")},
+            "data": {**filled["data"], "context": {}},
+            "model": {"name": entry.key, "encoders": encoders},
             "training": training,
         }
-        floor = resolve(Document(value, {}), catalogue())
-        yield Row(entry.component.name, floor, experiment / _label(floor, dataset), True)
+        yield resolve(Document(value, {}), catalogue())
 
 
 def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
     """Write the config of each run that is to be executed. Returns the requests, and how many runs are done or failed and left alone."""
     requests, done, failed = [], 0, 0
+    for row in plan.rows:
+        if row.refusal:
+            refused = {"schema_version": 1, "status": "incompatible", "reason": row.refusal, "label": row.folder.name, "name": row.name}
+            component = row.resolved.model.entry.component
+            write_json(row.folder / "result.json", {**refused, "experiment": row.resolved.experiment.name, "model": component.name, "floor": False})
     for row, seed, folder in plan.runs():
         status = run_status(folder)
         if rerun == "all" or (rerun == "failed" and status == "failed"):
@@ -109,7 +135,7 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
-        content = {**row.resolved.to_dict(), "seeds": [seed]}
+        content = {**row.resolved.to_dict(), "seeds": [seed], "row": row.name}
         try:
             write(folder / "config.yaml", f"# {row.name}, seed {seed}: every value in force\n{dump(content)}")
         except OSError as error:

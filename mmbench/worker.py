@@ -89,7 +89,7 @@ def _guarded(folder: Path, device: str, stop: _Stop) -> dict[str, Any]:
 
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": "", "label": folder.parent.name}
     try:
-        resolved = load(folder / "config.yaml")
+        (resolved,) = load(folder / "config.yaml")
         result.update(_identity(resolved, folder))
         from mmbench.training.loop import Interrupted
     except Exception as error:
@@ -119,7 +119,7 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
     component = resolved.model.entry.component
     return {
         "experiment": experiment.name,
-        "name": component.name if component.floor else experiment.name,
+        "name": resolved.name,
         "model": component.name,
         "losses": [{"name": loss.entry.component.name, "weight": loss.weights} for loss in resolved.losses],
         "floor": component.floor,
@@ -132,9 +132,10 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     """Train, score and write predictions; what is known goes into `result` as soon as it is, so that a failure keeps it."""
     import numpy as np
 
-    from mmbench.data.load import load_dataset
     from mmbench.metrics import collapsed, evaluate
     from mmbench.results.runs import write_predictions
+    from mmbench.runner import open_data
+    from mmbench.training.encoders import build_encoders, prepare
     from mmbench.training.loop import Protocol, fit, predict
     from mmbench.training.network import Network
     from mmbench.training.seeds import make_deterministic
@@ -143,7 +144,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     training, seed = resolved.experiment.training, resolved.experiment.seeds[0]
     make_deterministic(training.threads)
     device = _device(device_name)
-    dataset = load_dataset(resolved.experiment.data)
+    dataset = open_data(resolved)
     fingerprint = resolved.fingerprint(dataset.fingerprint)
     expected = folder.parent.name.rpartition("-")[2]
     if fingerprint != expected:
@@ -169,17 +170,20 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         print(json.dumps({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])}))
         sys.stdout.flush()
 
-    network = Network(resolved, dataset.input_spec(), seed).to(device)
+    encoders = build_encoders(resolved)
+    learning = prepare(dataset, ("train", "valid"), encoders, device)
+    network = Network(resolved, learning.input_spec(), seed, encoders).to(device)
     result["adapters"] = network.adapters.describe() if network.adapters is not None else []
     higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
     protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch)
-    valid = TensorSplit(dataset.splits["valid"], device)
+    valid = TensorSplit(learning.splits["valid"], device)
     started = time.perf_counter()
-    progress = fit(network, TensorSplit(dataset.splits["train"], device), valid, protocol)
+    progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)
     seconds = sum(entry["seconds"] for entry in progress.history)
 
+    test = TensorSplit(prepare(dataset, ("test",), encoders, device).splits["test"], device)
     scores, rows = {}, {}
-    for name, split in (("valid", valid), ("test", TensorSplit(dataset.splits["test"], device))):
+    for name, split in (("valid", valid), ("test", test)):
         prediction, target = predict(network, split, training)
         scores[name] = score(prediction, target)
         rows[name] = (split.ids, target, prediction)
@@ -223,7 +227,7 @@ def _environment(resolved: Any, device: Any) -> dict[str, Any]:
         git = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     packages = ("mmbench", "torch", "numpy", "pandas", "pydantic", "safetensors", "transformers")
     installed = {name: _version(metadata, name) for name in packages}
-    used = [resolved.model, *resolved.losses]
+    used = [resolved.model, *resolved.encoders.values(), *resolved.losses]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

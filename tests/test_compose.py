@@ -63,7 +63,7 @@ def test_overrides(tmp_path) -> None:
     [
         ("a", "must have the form key=value"),
         ("=1", "must have the form key=value"),
-        ("losses.2.weight=1", "losses is a list of 1; '2' is not one of its positions 0 to 0"),
+        ("losses.2.weight=1", "losses is a list of 1; '2' is neither a position in it nor the name of one item (x)"),
         ("a.b.c=1", "a.b is 1, which has no keys"),
         ("a.b=[1", "not valid YAML"),
     ],

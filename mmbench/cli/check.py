@@ -23,24 +23,28 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
     """Validate CONFIG and print what it would do: data, components, adapters, refusals, runs. Nothing is trained or written to --out."""
     from mmbench.resolve import load
 
-    resolved = load(config, overrides, seeds)
-    problems = [*resolved.fit.refusals, *resolved.missing]
-    click.echo(f"config      {config}: valid")
-    _components(resolved)
+    cells = load(config, overrides, seeds)
+    first = next((cell for cell in cells if not cell.fit.refusals), cells[0])
+    click.echo(f"config      {config}: valid" + f", a sweep of {len(cells)} cells" * (len(cells) > 1))
+    _components(first)
+    refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
+    problems = [*refusals, *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
+    dataset = None
     try:
-        dataset = _data(resolved, data_root)
+        dataset = _data(first, data_root)
     except DataError as error:
-        dataset = None
-        click.echo(f"data        {str(error).splitlines()[0]}")
-        problems += ["the data are missing or cannot be used:\n  " + "\n  ".join(str(error).splitlines())]
-    if not resolved.fit.refusals and not resolved.missing and dataset is not None:
-        _runs(resolved, out, data_root, device)
-        if build:
-            _build(resolved, dataset)
+        problems.append(f"the data are missing or cannot be used: {error}")
+    runnable = [cell for cell in cells if not cell.fit.refusals]
+    blocked = bool(first.missing) or dataset is None or not runnable
+    if not blocked:
+        _runs(cells, out, data_root, device)
+    if build and not blocked:
+        for cell in runnable:
+            _build(cell, dataset if cell is first else None, data_root)
     for problem in problems:
         click.echo(f"cannot run  {problem}")
-    click.echo("This experiment cannot be run yet." if problems else "This experiment can be run.")
-    if resolved.fit.refusals:
+    click.echo("This experiment cannot be run yet." if blocked else "This experiment can be run.")
+    if not runnable:
         sys.exit(2)
 
 
@@ -50,7 +54,8 @@ def _components(resolved: Resolved) -> None:
     click.echo(f"model       {resolved.model.entry.key} {resolved.model.entry.version}: {resolved.model.entry.component.summary}")
     for modality, section in resolved.experiment.model.encoders.items():
         found = resolved.encoders.get(modality)
-        click.echo(f"encoder     {modality}: {found.entry.key + ' ' + found.entry.version if found else section.name + ' (not installed)'}")
+        shown = f"{found.entry.key} {found.entry.version}: {found.config}" if found else f"{section.name} (not installed)"
+        click.echo(f"encoder     {modality}: {shown}")
     for loss in resolved.losses:
         weights = ", ".join(f"{term} {value:g}" + f" (warm-up {warmup} epochs)" * bool(warmup) for term, (value, warmup) in loss.weights.items())
         click.echo(f"loss        {loss.entry.key} {loss.entry.version}: weights {weights}")
@@ -68,50 +73,60 @@ def _components(resolved: Resolved) -> None:
 
 
 def _data(resolved: Resolved, data_root: Path | None) -> Any:
-    from mmbench.data.load import load_dataset
+    from mmbench.runner import open_data
 
-    dataset = load_dataset(resolved.experiment.data, data_root)
+    dataset = open_data(resolved, data_root)
     record = dataset.record
     source = "SIMULATED" if record.get("simulated") else record.get("source")
     click.echo(f"data        {resolved.manifest.title}: {source}")
     click.echo(f"            {', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())}; splits {resolved.experiment.data.splits}")
-    for name, spec in dataset.input_spec().modalities.items():
-        click.echo(
-            f"            {name}: {spec.kind}, {'width' if spec.kind == 'features' else 'vocabulary at least'} {spec.size}, longest {spec.length}"
-        )
+    inputs = dataset.input_spec()
+    for name, spec in [*inputs.modalities.items(), *((f"{name}_context", spec) for name, spec in inputs.contexts.items())]:
+        size = {"features": f", width {spec.size}", "tokens": f", ids below {spec.size}", "waveform": ""}[spec.kind]
+        click.echo(f"            {name}: {spec.kind}{size}, " + (f"longest {spec.length}" if spec.length else "raw text"))
     for warning in record.get("warnings", ()):
         click.echo(f"            warning: {warning}")
     return dataset
 
 
-def _runs(resolved: Resolved, out: Path, data_root: Path | None, device: str) -> None:
+def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str) -> None:
     from mmbench.runner import make_plan, run_status
 
-    plan = make_plan(resolved, out, data_root, device)
+    plan = make_plan(cells, out, data_root, device)
     for row in plan.rows:
         states = {seed: run_status(folder) or "to do" for other, seed, folder in plan.runs() if other is row}
-        click.echo(f"runs        {row.folder}{'  (floor)' * row.floor}")
-        click.echo("            " + ", ".join(f"seed {seed}: {state}" for seed, state in states.items()))
+        shown = f"{row.name}: " if len(cells) > 1 and not row.floor else ""
+        click.echo(f"runs        {shown}{row.folder}{'  (floor)' * row.floor}")
+        click.echo("            " + (", ".join(f"seed {seed}: {state}" for seed, state in states.items()) or f"incompatible: {row.refusal}"))
 
 
-def _build(resolved: Resolved, dataset: Any) -> None:
+def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     """Build everything on the CPU and take one backward pass of two training samples through it."""
     import torch
 
     from mmbench.component import FitContext
+    from mmbench.runner import open_data
+    from mmbench.training.encoders import build_encoders, prepare
     from mmbench.training.network import Network, task_loss
+    from mmbench.training.seeds import seed_everything
     from mmbench.training.tensors import TensorSplit
 
-    network = Network(resolved, dataset.input_spec(), resolved.experiment.seeds[0])
-    train = TensorSplit(dataset.splits["train"], torch.device("cpu"))
+    dataset = open_data(resolved, data_root) if dataset is None else dataset
+    encoders = build_encoders(resolved)
+    two = prepare(dataset, ("train",), encoders, torch.device("cpu"), most=2)
+    network = Network(resolved, two.input_spec(), resolved.experiment.seeds[0], encoders)
+    train = TensorSplit(two.splits["train"], torch.device("cpu"))
     network.on_fit_start(FitContext(train.size, train.target, resolved.experiment.training.epochs))
+    if resolved.experiment.row:
+        click.echo(f"cell        {resolved.experiment.row}")
     for name, parameters in network.groups().items():
         click.echo(f"parameters  {name}: {sum(p.numel() for p in parameters):,}")
     if network.adapters is not None:
         for part in network.adapters.describe():
             click.echo(f"adapter     {part['field']}: {part['kind']}, {part['parameters']:,} parameters")
     network.train()
-    batch = train.batch(torch.arange(min(2, train.size)))
+    seed_everything(resolved.experiment.seeds[0], "dropout", 1)
+    batch = train.batch(torch.arange(train.size))
     representation = network(batch)
     terms = {"task": task_loss(resolved.task_loss, representation.prediction, batch.target), **network.terms(representation, batch, 10**6)}
     total = torch.stack(list(terms.values())).sum()

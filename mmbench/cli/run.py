@@ -38,7 +38,7 @@ def command(
     from mmbench.runner import make_plan, prepare
 
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
-    for warning in plan.dataset.record.get("warnings", ()):
+    for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
         click.echo(f"warning: {warning}", err=True)
     requests, done, failed = prepare(plan, rerun)
     click.echo(

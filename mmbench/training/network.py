@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ from mmbench.adapters import Adapters
 from mmbench.batch import Batch, Representation
 from mmbench.component import FitContext, InputSpec
 from mmbench.config import Weight
+from mmbench.data.dataset import CONTEXT
 from mmbench.errors import ConfigError
-from mmbench.interfaces import AlignmentLoss, FusionModel
+from mmbench.interfaces import AlignmentLoss, FeatureExtractor, FusionModel
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice, Resolved
+from mmbench.training.encoders import Encoders, encoded_spec
 from mmbench.training.seeds import seed_everything
 
 MODEL = "model"
@@ -25,11 +28,13 @@ class Network(nn.Module):
     """A fusion model with its losses, and the adapters between them. Losses and adapters take part in training alone."""
 
     losses: Mapping[str, AlignmentLoss]
+    encoders: Mapping[str, FeatureExtractor]
 
-    def __init__(self, resolved: Resolved, inputs: InputSpec, seed: int):
+    def __init__(self, resolved: Resolved, inputs: InputSpec, seed: int, encoders: Encoders | None = None):
         super().__init__()
-        if resolved.encoders:
-            raise ConfigError("model.encoders: encoders inside the loop are not supported by this version; use precomputed features")
+        trained = {modality: encoder for modality, encoder in (encoders or {}).items() if encoder.finetune}
+        self.encoders = nn.ModuleDict(trained)  # type: ignore[assignment]
+        inputs = _encoded_inputs(inputs, trained)
         seed_everything(seed, "initialisation")
         self.model: FusionModel = _build(resolved.model, inputs)
         spec = self.model.spec
@@ -46,9 +51,16 @@ class Network(nn.Module):
         self.weights: dict[str, Mapping[str, Weight]] = {choice.entry.component.name: choice.weights for choice in resolved.losses}
 
     def forward(self, batch: Batch) -> Representation:
-        """What the model makes of a batch."""
+        """What the model makes of a batch, after the encoders that are trained with it."""
+        if self.encoders:
+            encoded = {name: self._encoder(name)(sequence) if self._encoder(name) else sequence for name, sequence in batch.inputs.items()}
+            batch = dataclasses.replace(batch, inputs=encoded)
         representation: Representation = self.model(batch)
         return representation
+
+    def _encoder(self, name: str) -> Any:
+        modality = name.removesuffix(CONTEXT)
+        return self.encoders[modality] if modality in self.encoders else None  # noqa: SIM401  (a ModuleDict has no get)
 
     def terms(self, representation: Representation, batch: Batch, epoch: int) -> dict[str, Tensor]:
         """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used."""
@@ -85,6 +97,8 @@ class Network(nn.Module):
             add(default, module.parameters())
         if self.adapters is not None:
             add("adapters", self.adapters.parameters())
+        for name, encoder in self.encoders.items():
+            add(f"encoders.{name}", encoder.parameters())
         return groups
 
     def on_fit_start(self, context: FitContext) -> None:
@@ -92,6 +106,15 @@ class Network(nn.Module):
         self.model.on_fit_start(context)
         for loss in self.losses.values():
             loss.on_fit_start(context)
+
+
+def _encoded_inputs(inputs: InputSpec, encoders: Encoders) -> InputSpec:
+    """The specification as the model sees it, behind the encoders."""
+    modalities, contexts = (
+        {name: encoded_spec(encoders[name], spec) if name in encoders else spec for name, spec in specs.items()}
+        for specs in (inputs.modalities, inputs.contexts)
+    )
+    return dataclasses.replace(inputs, modalities=modalities, contexts=contexts)
 
 
 def weight_at(weight: Weight, epoch: int) -> float:

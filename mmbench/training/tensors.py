@@ -20,7 +20,8 @@ class TensorSplit:
         self.size = len(split)
         self.ids = split.ids
         self.device = device
-        self.extents = {name: extent(part.mask) for name, part in split.inputs.items()}
+        # A waveform keeps its length: several encoders change their features with it.
+        self.extents = {name: extent(part.mask if part.kind != "waveform" else np.ones_like(part.mask)) for name, part in split.inputs.items()}
         home = device if _fits(split, device) else torch.device("cpu")
         self.on_device = home == device
         self.inputs = {name: (_tensor(part.values, home, device), _tensor(part.mask, home, device)) for name, part in split.inputs.items()}
