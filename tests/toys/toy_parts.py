@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mmbench.batch import Batch, Representation, Sequence
-from mmbench.interfaces import AlignmentLoss, FieldSpec, FusionModel, RepresentationSpec
+from mmbench.interfaces import AlignmentLoss, FeatureExtractor, FieldSpec, FusionModel, RepresentationSpec
 
 
 class ToyModel(FusionModel):
@@ -76,3 +76,36 @@ class Size(AlignmentLoss):
 
     def forward(self, representation, batch):
         return {"size": torch.stack([sequence.mean().square().mean() for sequence in representation.encoded.values()]).sum()}
+
+
+class _Extractor(FeatureExtractor):
+    def __init__(self, config):
+        super().__init__(config)
+        self.width = config.width
+        self.calls = 0
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(self.rows, config.width, generator=generator), requires_grad=self.finetune)
+
+    def digest(self) -> str:
+        return f"{type(self).__name__} {self.weight.sum().item()}"
+
+
+class Letters(_Extractor):
+    rows = vocabulary = 128
+
+    def prepare(self, path_or_text):
+        return torch.tensor([1, *(ord(letter) % 128 for letter in str(path_or_text)), 2])
+
+    def forward(self, raw: Sequence) -> Sequence:
+        self.calls += 1
+        return Sequence(self.weight[raw.values] * raw.mask.unsqueeze(-1), raw.mask)
+
+
+class Waves(_Extractor):
+    rows = 10
+
+    def forward(self, raw: Sequence) -> Sequence:
+        self.calls += 1
+        frames = raw.values.unfold(1, 10, 10)  # (B, T / 10, 10)
+        mask = raw.mask[:, ::10][:, : frames.shape[1]]
+        return Sequence((frames @ self.weight) * mask.unsqueeze(-1), mask)

@@ -15,6 +15,11 @@ class ToyLossConfig(ComponentConfig):
     scale: float = 1.0
 
 
+class ToyExtractorConfig(ComponentConfig):
+    width: int = 4
+    finetune: bool = False
+
+
 @hookimpl
 def mmbench_components():
     model = {"config": "toy_plugin:ToyModelConfig", "provides": frozenset({"encoded"})}
@@ -32,3 +37,6 @@ def mmbench_components():
     )
     yield Component("loss", "unimodal", "toy_parts:Unimodal", "each modality predicts alone", needs=frozenset({"unimodal_predictions"}), **loss)
     yield Component("loss", "size", "toy_parts:Size", "smaller features", needs=frozenset({"encoded"}), **loss)
+    extractor = {"config": "toy_plugin:ToyExtractorConfig"}
+    yield Component("extractor", "letters", "toy_parts:Letters", "an embedding for each letter", needs=frozenset({"tokens"}), **extractor)
+    yield Component("extractor", "waves", "toy_parts:Waves", "a filter bank", needs=frozenset({"waveform"}), **extractor)
