@@ -144,6 +144,17 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
     return requests, done, failed
 
 
+def encoder_runs(plan: Plan, requests: Sequence[RunRequest]) -> list[Path]:
+    """One pending run of each choice of encoders and data: what they share is prepared from its folder."""
+    pending = {request.folder for request in requests}
+    found: dict[str, Path] = {}
+    for row, _, folder in plan.runs():
+        if row.resolved.encoders and folder in pending:
+            filled = row.resolved.to_dict()
+            found.setdefault(json.dumps([filled["model"]["encoders"], filled["data"]], sort_keys=True), folder)
+    return list(found.values())
+
+
 def run_status(folder: Path) -> str:
     """The status that a run's result states, or nothing where there is none that can be read."""
     try:

@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mmbench.worker", description="execute one run (started by an executor)")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--prepare", action="store_true", help="only get the encoders' weights, and the features of frozen ones into the cache")
     options = parser.parse_args(arguments)
+    if options.prepare:
+        return _prepare(options.folder, options.device)
     stop = _Stop()
     started = time.time()
     try:
@@ -49,6 +52,23 @@ def main(arguments: list[str] | None = None) -> int:
     except BlockingIOError:
         return BUSY
     return EXIT[result["status"]]
+
+
+def _prepare(folder: Path, device: str) -> int:
+    """What all runs with the same encoders share, done once before them; a mistake is one error for all."""
+    from mmbench.resolve import load
+    from mmbench.runner import open_data
+    from mmbench.training.encoders import build_encoders, prepare
+
+    try:
+        (resolved,) = load(folder / "config.yaml")
+        prepare(open_data(resolved), ("train", "valid", "test"), build_encoders(resolved), _device(device))
+    except MmbenchError as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT["interrupted"]
+    return 0
 
 
 class _Stop:

@@ -197,12 +197,13 @@ def test_one_seed_alone_equals_the_same_seed_among_others(mmbench) -> None:
 
 
 @needs_decalign
-def test_official_configs_are_valid_and_say_what_is_missing(mmbench) -> None:
-    done = mmbench("check", "decalign_official_mosi", "--set", "data.simulated=true", "--set", "data.samples=60")
+def test_an_encoder_that_is_not_installed_is_said_to_be_missing(mmbench) -> None:
+    arguments = ["decalign_official_mosi", "--set", "data.simulated=true", "--set", "data.samples=60"]
+    done = mmbench("check", *arguments, MMBENCH_PLUGINS="mmbench-decalign")
     assert "hf-text" in done.stdout
     assert "This experiment cannot be run yet." in done.stdout
     assert "extractor 'hf-text' (the encoder of text) is not provided by any installed plugin" in error(
-        mmbench("run", "decalign_official_mosi", "--set", "data.simulated=true", code=2)
+        mmbench("run", *arguments, code=2, MMBENCH_PLUGINS="mmbench-decalign")
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -35,7 +36,7 @@ def command(
     from mmbench.plugins import catalogue
     from mmbench.resolve import load
     from mmbench.results.tables import summary
-    from mmbench.runner import make_plan, prepare
+    from mmbench.runner import encoder_runs, make_plan, prepare
 
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
@@ -46,6 +47,11 @@ def command(
     )
     if find_spec("torch") is None:
         raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
+    for folder in encoder_runs(plan, requests):
+        click.echo(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
+        code = subprocess.run([sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--prepare"], check=False).returncode
+        if code:
+            sys.exit(code)
     display = Display(len(requests))
     executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,0 +1,42 @@
+"""What the repository promises about itself."""
+
+from pathlib import Path
+
+import pytest
+
+from mmbench.files import shipped
+from mmbench.resolve import load
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
+
+
+def test_every_plugin_is_installed_tested_and_linted() -> None:
+    tox, requirements = (ROOT / "tox.ini").read_text(), (ROOT / "requirements.txt").read_text()
+    for folder in (ROOT / "plugins").iterdir():
+        if (folder / "pyproject.toml").is_file():
+            assert f"-e plugins/{folder.name}" in requirements
+            assert f"-e{{tox_root}}/plugins/{folder.name}" in tox
+            assert f"mypy {{tox_root}}/plugins/{folder.name}/src" in tox
+            assert (folder / "README.md").is_file()
+            assert list((folder / "tests").glob("test_*.py")), f"{folder.name} has no tests"
+
+
+def test_no_file_speaks_of_a_machine_or_a_registry() -> None:
+    words = ["/wo" + "rk/", "py" + "pi.org", "files.pythonho" + "sted"]
+    suffixes = {".py", ".md", ".yaml", ".toml", ".txt", ".in", ".ini"}
+    files = [path for path in ROOT.rglob("*") if path.suffix in suffixes and not {".venv", ".tox", ".venv-ci", ".git"} & set(path.parts)]
+    assert len(files) > 50
+    assert [f"{path.relative_to(ROOT)}: {word}" for path in files for word in words if word in path.read_text(errors="ignore")] == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_is_valid(name: str) -> None:
+    if any(__import__("importlib.util").util.find_spec(f"mmbench_{plugin}") is None for plugin in ("decalign", "extractors", "slad")):
+        pytest.skip("needs the plugins of this repository")
+    cells = load(shipped("configs") / f"{name}.yaml")
+    assert cells
+    for cell in cells:
+        assert not cell.missing
+        assert not cell.fit.refusals
+        assert cell.modalities
