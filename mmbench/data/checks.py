@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from mmbench.config import DataConfig
+from mmbench.data.audio import has_recordings
 from mmbench.data.dataset import Dataset, Modality, Split
 from mmbench.data.ids import video_of
 from mmbench.data.load import assemble, open_source, split_problems
@@ -15,14 +16,21 @@ from mmbench.errors import DataError
 
 
 def examine(config: DataConfig, root: Path | None = None) -> tuple[Dataset, list[str]]:
-    """The data set with every modality that can be used (unless `config` names some), and how its splits differ from the published ones."""
+    """The data set with every modality that can be used (unless `config` names some), and how its splits differ from the published ones.
+
+    Of a raw folder the text stays as it is, and the recordings are decoded, if it holds any.
+    """
     source = open_source(config, root)
+    tokens, waveforms = (frozenset({"text"}), frozenset({"audio"})) if source.raw else (frozenset[str](), frozenset[str]())
     if config.modalities is None:
         available = source.available()
+        if source.raw:
+            held = {"text": True, "audio": has_recordings(source.path)}
+            available = [name for name in source.manifest.modalities if held.get(name)]
         if not available:
             raise DataError(f"{source.path}: no modality can be used: {'; '.join(f'{k}: {v}' for k, v in source.store.document['problems'].items())}")
         config = config.model_copy(update={"modalities": tuple(available)})
-    return assemble(source, config), split_problems(source)
+    return assemble(source, config, tokens, waveforms), split_problems(source)
 
 
 def describe(data: Dataset | DataConfig) -> str:
@@ -38,6 +46,8 @@ def describe(data: Dataset | DataConfig) -> str:
     lines += [f"splits: {record['split_status']}"]
     header = ["modality", "kind", "size", "longest", "mean frames", "zero frames", "values replaced"]
     lines += ["", *_table(header, [_modality_row(dataset, name) for name in dataset.modalities])]
+    for name, part in record["context"].items():
+        lines += [f"context of {name}: up to {part['utterances']} previous utterances, longest {part['length']}, mean {part['mean_frames']} frames"]
     lines += [f"not usable: {name}: {reason}" for name, reason in record["unusable"].items()]
     lines += ["", *_table(["label", *dataset.splits], _label_rows(dataset))]
     if record["ignored_keys"]:
@@ -60,7 +70,8 @@ def _split_rows(dataset: Dataset) -> list[list[object]]:
 def _modality_row(dataset: Dataset, name: str) -> list[object]:
     spec = dataset.record["modalities"][name]
     zero = sum(_zero_frames(split.inputs[name]) for split in dataset.splits.values())
-    return [name, spec["kind"], spec["size"], spec["length"], spec["mean_frames"], zero, dataset.record["replaced"].get(name, 0)]
+    kind = "raw text" if spec["kind"] == "tokens" and not spec["length"] else spec["kind"]
+    return [name, kind, spec["size"], spec["length"], spec["mean_frames"], zero, dataset.record["replaced"].get(name, 0)]
 
 
 def _zero_frames(part: Modality) -> int:
@@ -68,7 +79,8 @@ def _zero_frames(part: Modality) -> int:
     if part.kind == "tokens":
         return 0
     blocks = (slice(start, start + 256) for start in range(0, len(part.values), 256))
-    return sum(int((~np.asarray(part.values[rows]).any(axis=2) & part.mask[rows]).sum()) for rows in blocks)
+    present = ((np.asarray(part.values[rows]) != 0, part.mask[rows]) for rows in blocks)
+    return sum(int((~(values.any(axis=2) if values.ndim == 3 else values) & mask).sum()) for values, mask in present)
 
 
 def _label_rows(dataset: Dataset) -> list[list[object]]:

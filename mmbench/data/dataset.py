@@ -10,7 +10,6 @@ import numpy as np
 
 from mmbench.component import InputSpec, ModalitySpec, Task
 
-
 CONTEXT = "_context"
 
 
@@ -43,6 +42,8 @@ class Split:
     target: np.ndarray
     unimodal_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     transcripts: tuple[str, ...] = ()
+    context: Mapping[str, int] = field(default_factory=dict)
+    """By modality: how many previous utterances its context holds at most."""
 
     def __len__(self) -> int:
         return len(self.ids)

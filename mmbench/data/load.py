@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,32 +12,38 @@ from typing import Any
 import numpy as np
 
 from mmbench.config import DataConfig
-from mmbench.data import mmsa
-from mmbench.data.dataset import Dataset, Modality, Split
+from mmbench.data import mmsa, raw
+from mmbench.data.audio import open_waveforms
+from mmbench.data.context import join_context, previous_utterances
+from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
+from mmbench.data.find import locate
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Manifest, load_manifest
 from mmbench.data.simulate import simulate
-from mmbench.data.store import DOCUMENT, Store, file_digests, open_or_build, open_store, store_folder, write_store
+from mmbench.data.store import Store, file_digests, open_or_build, open_store, store_folder, write_store
 from mmbench.data.transforms import cut, standardize
 from mmbench.errors import DataError
 
+_NOTHING: frozenset[str] = frozenset()
 
-def load_dataset(config: DataConfig, root: Path | None = None, tokens: frozenset[str] = frozenset()) -> Dataset:
+
+def load_dataset(config: DataConfig, root: Path | None = None, tokens: frozenset[str] = _NOTHING, waveforms: frozenset[str] = _NOTHING) -> Dataset:
     """The data that a config asks for, checked; arrays are mapped from the store and read-only unless a transform made them.
 
-    `root`: the folder that --data-root names; default: MMBENCH_DATA. `tokens`: modalities wanted as token ids (N, T) int64 instead of features.
+    `root`: the folder that --data-root names; default: MMBENCH_DATA. `tokens`: modalities wanted as token ids (N, T) int64 instead of features;
+    T is 0 where the data hold transcripts alone, which are then to be tokenised. `waveforms`: modalities wanted as waveforms (N, T) float32.
     DataError: not found, damaged, not the published splits, or without a modality that is asked for.
     """
-    source = open_source(config, root)
+    source = open_source(config, root, bool(waveforms))
     problems = split_problems(source)
     if problems and config.splits == "published":
         raise DataError(f"{source.path}: {'; '.join(problems)}. --set data.splits=own accepts it, and marks every result")
-    return assemble(source, config, tokens)
+    return assemble(source, config, tokens, waveforms)
 
 
 @dataclass(frozen=True)
 class Source:
-    """An open data set before any choice: its manifest, its store, and where it came from (`path`: the file, or the folder of a store)."""
+    """An open data set before any choice: its manifest, its store, and where it came from (`path`: the file, or the folder)."""
 
     manifest: Manifest
     store: Store
@@ -51,6 +56,16 @@ class Source:
         """Whether the values were made up."""
         return bool(self.store.document["simulated"])
 
+    @property
+    def raw(self) -> bool:
+        """Whether it is a raw folder: transcripts and recordings, no features."""
+        return bool(self.store.document["layout"] == "raw")
+
+    @property
+    def tokenised(self) -> bool:
+        """Whether the text has token ids; else there are at most transcripts."""
+        return any(f"{split}/tokens/text" in self.store.arrays for split in SPLITS)
+
     def ids(self, split: str) -> list[str]:
         """Canonical ids of a split, in the order of its rows."""
         return list(self.store.document["splits"][split]["ids"])
@@ -62,8 +77,11 @@ class Source:
         ]
 
 
-def open_source(config: DataConfig, root: Path | None = None) -> Source:
-    """The store of what `config` names, converted or simulated first where needed; duplicate ids are refused here."""
+def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = False) -> Source:
+    """The store of what `config` names, converted or simulated first where needed; duplicate ids are refused here.
+
+    `waveforms`: a raw folder is preferred to files of features. Its recordings are not read yet.
+    """
     manifest = load_manifest(config.name)
     if config.simulated:
         if config.path is not None:
@@ -72,12 +90,14 @@ def open_source(config: DataConfig, root: Path | None = None) -> Source:
         return Source(manifest, store, store.folder, store.document["simulation"]["digest"], False)
     if config.samples is not None:
         raise DataError("data.samples scales simulated data; real data are always used whole. Add --set data.simulated=true or remove it")
-    path = locate(config, root)
-    if path.is_dir():
+    path = locate(config, root, waveforms)
+    is_raw = (path / raw.LABELS).is_file()
+    if path.is_dir() and not is_raw:
         source = _written_store(manifest, path)
     else:
-        digests = file_digests(path)
-        key = [manifest.name, manifest.task, manifest.classes, manifest.label_range, manifest.modalities, "mmsa", mmsa.VERSION]
+        digests = file_digests(path / raw.LABELS if is_raw else path)
+        reader = ["raw", raw.VERSION] if is_raw else ["mmsa", mmsa.VERSION]
+        key = [manifest.name, manifest.task, manifest.classes, manifest.label_range, manifest.modalities, *reader]
         store = open_or_build(store_folder(digests["sha256"], key), lambda folder: _convert(path, manifest, folder))
         known = digests["sha256"] in {digest for layout in manifest.layouts.values() for digest in layout.sha256} or digests["sha1"] in manifest.sha1
         source = Source(manifest, store, path, digests["sha256"], known)
@@ -86,7 +106,7 @@ def open_source(config: DataConfig, root: Path | None = None) -> Source:
 
 
 def _convert(path: Path, manifest: Manifest, folder: Path) -> None:
-    file = mmsa.read(path, manifest)
+    file = raw.read(path, manifest) if path.is_dir() else mmsa.read(path, manifest)
     write_store(folder, file.columns, file.document)
 
 
@@ -98,64 +118,6 @@ def _written_store(manifest: Manifest, folder: Path) -> Source:
     if simulation.get("name") != manifest.name:
         raise DataError(f"{folder}: holds simulated {simulation.get('name')}, not {manifest.name}")
     return Source(manifest, store, folder, simulation["digest"], False)
-
-
-# finding the file
-
-
-def locate(config: DataConfig, root: Path | None = None) -> Path:
-    """The file (or the folder of simulated data) that `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
-
-    DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
-    """
-    manifest = load_manifest(config.name)
-    environment = os.environ.get("MMBENCH_DATA")
-    base = root if root is not None else Path(environment or "data")
-    if config.path is None:
-        return _in_folder(base, manifest, config)
-    path = Path(config.path).expanduser()
-    tried = [path] if path.is_absolute() else [path, base / path]
-    for candidate in tried:
-        if candidate.is_file() or (candidate / DOCUMENT).is_file():
-            return candidate
-        if candidate.is_dir():
-            return _in_folder(candidate, manifest, config)
-    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
-
-
-def _in_folder(folder: Path, manifest: Manifest, config: DataConfig) -> Path:
-    if config.features is not None and config.features not in manifest.layouts:
-        raise DataError(f"data.features: {manifest.name} has no {config.features} layout; it has {', '.join(manifest.layouts)}")
-    looked: list[str] = []
-    found: dict[str, Path] = {}
-    for layout, published in manifest.layouts.items():
-        if config.features in (None, layout):
-            looked += published.files
-            path = next((path for name in published.files if (path := _matching(folder, Path(name).parts))), None)
-            if path is not None:
-                found[layout] = path
-    if len(found) > 1:
-        listed = " and ".join(f"{path} ({layout})" for layout, path in found.items())
-        raise DataError(f"there are {listed}: choose with --set data.features={next(iter(found))}")
-    if not found:
-        state = "" if folder.is_dir() else ", which does not exist"
-        where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
-        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {', '.join(looked)}; {where}. {_how_to_get(manifest)}")
-    return next(iter(found.values()))
-
-
-def _matching(folder: Path, parts: Sequence[str]) -> Path | None:
-    """The file below `folder` with these path parts, whatever their case; the exact case is preferred."""
-    if not parts:
-        return folder if folder.is_file() else None
-    if not folder.is_dir():
-        return None
-    names = sorted((entry.name for entry in folder.iterdir() if entry.name.lower() == parts[0].lower()), key=lambda name: (name != parts[0], name))
-    return next((path for name in names if (path := _matching(folder / name, parts[1:]))), None)
-
-
-def _how_to_get(manifest: Manifest) -> str:
-    return f"To get it: {manifest.source}. For a trial without data: --set data.simulated=true"
 
 
 # checks
@@ -196,12 +158,13 @@ def split_problems(source: Source) -> list[str]:
 # the Dataset
 
 
-def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = frozenset()) -> Dataset:
+def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = _NOTHING, waveforms: frozenset[str] = _NOTHING) -> Dataset:
     """The `Dataset` of an open source, without the check of its splits."""
     manifest, document = source.manifest, source.store.document
     names = config.modalities if config.modalities is not None else manifest.modalities
-    _check_modalities(source, names, tokens)
-    splits = {split: _split(source.store, split, names, tokens) for split in SPLITS}
+    _check_modalities(source, names, tokens, waveforms)
+    sound = open_waveforms(source.path, document["clips"], config.seconds) if waveforms & set(names) else None
+    splits = {split: _split(source, sound, split, names, tokens) for split in SPLITS}
     warnings = _warnings(source, config, names, tokens)
     if config.max_length:
         splits, more = cut(splits, config.max_length)
@@ -209,7 +172,11 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = frozen
     if config.standardize is not None:
         splits = standardize(splits, config.standardize)
     content = [source.digest, document["reader"], manifest.name, list(names), sorted(tokens)]
+    if sound is not None:
+        content.append(sound.document["waveforms"])
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    if config.context:
+        splits = _with_context(splits, config, identity)
     dataset = Dataset(
         name=manifest.name,
         task=manifest.task,
@@ -220,44 +187,82 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = frozen
         label_range=manifest.label_range,
         prototypes=manifest.prototypes,
     )
-    return replace(dataset, record=_record(source, config, dataset, warnings))
+    return replace(dataset, record=_record(source, sound, config, dataset, warnings))
 
 
-def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[str]) -> None:
-    problems, available = source.store.document["problems"], source.available()
-    usable = [name for name in source.manifest.modalities if name in available or (name == "text" and name in tokens and "tokens" not in problems)]
+def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[str], waveforms: frozenset[str]) -> None:
+    problems, known = source.store.document["problems"], source.manifest.modalities
     for name in names:
-        if name not in source.manifest.modalities:
-            raise DataError(f"data.modalities: {source.manifest.name} has no {name}; it has {', '.join(source.manifest.modalities)}")
+        if name not in known:
+            raise DataError(f"data.modalities: {source.manifest.name} has no {name}; it has {', '.join(known)}")
     if unknown := tokens - {"text"}:
         raise DataError(f"only text has token ids, not {', '.join(sorted(unknown))}")
-    if "text" in tokens and "text" in names and "tokens" in problems:
+    if unknown := waveforms - {"audio"}:
+        raise DataError(f"only audio has a waveform, not {', '.join(sorted(unknown))}")
+    if waveforms & set(names) and not source.raw:
+        what = "the data" if source.simulated else f"{source.path}:"
+        raise DataError(
+            f"{what} hold{'' if source.simulated else 's'} features, not waveforms, so model.encoders.audio has nothing to read. "
+            f"Remove it, or name a folder with {raw.LABELS} and recordings in data.path"
+        )
+    transcripts = not source.tokenised and all(source.store.document["splits"][split]["transcripts"] for split in SPLITS)
+    if "text" in tokens and "text" in names and "tokens" in problems and not transcripts:
         raise DataError(f"{source.path}: has no token ids to use: {problems['tokens']}. Use a model that takes text features")
+    readable = {"text"} & tokens if transcripts or "tokens" not in problems else set()
+    usable = {*source.available(), *readable, *(waveforms if source.raw else ())}
     lacking = [name for name in names if name not in usable]
     if lacking:
-        rest = [name for name in names if name in usable] or usable
-        step = f"Use --set data.modalities=[{','.join(rest)}]" if rest else "No modality of it can be used"
-        raise DataError(f"{source.path}: {'; '.join(f'{name} cannot be used: {problems[name]}' for name in lacking)}. {step}")
+        usable |= {"text", "audio"} if source.raw else set()  # with encoders
+        rest = [name for name in names if name in usable] or [name for name in known if name in usable]
+        step = f". Use --set data.modalities=[{','.join(rest)}]" if rest else ". No modality of it can be used"
+        reasons = "; ".join(f"{name} cannot be used: {problems[name]}" for name in lacking)
+        raise DataError(f"{source.path}: {reasons}{step if rest != list(names) else ''}")
 
 
-def _split(store: Store, split: str, names: Sequence[str], tokens: frozenset[str]) -> Split:
-    kinds = {name: "tokens" if name in tokens else "features" for name in names}
-    inputs = {name: Modality(store.arrays[f"{split}/{kind}/{name}"], store.arrays[f"{split}/{kind}_mask/{name}"]) for name, kind in kinds.items()}
-    samples = store.document["splits"][split]
+def _split(source: Source, sound: Store | None, split: str, names: Sequence[str], tokens: frozenset[str]) -> Split:
+    samples, store = source.store.document["splits"][split], source.store
+    inputs = {}
+    for name in names:
+        kind, arrays = ("tokens" if name in tokens else "features"), store.arrays
+        if name in tokens and not source.tokenised:
+            inputs[name] = Modality(np.zeros((len(samples["ids"]), 0), np.int64), np.zeros((len(samples["ids"]), 0), bool))
+            continue
+        if sound is not None and f"{split}/waveform/{name}" in sound.arrays:
+            kind, arrays = "waveform", sound.arrays
+        inputs[name] = Modality(arrays[f"{split}/{kind}/{name}"], arrays[f"{split}/{kind}_mask/{name}"])
     unimodal = {name: array for name, array in store.under(f"{split}/unimodal").items() if name in names}
     return Split(tuple(samples["ids"]), inputs, store.arrays[f"{split}/target"], unimodal, tuple(samples["transcripts"]))
+
+
+def _with_context(splits: Mapping[str, Split], config: DataConfig, identity: str) -> dict[str, Split]:
+    """The splits with ``<modality>_context`` among their inputs, made of what the transforms left."""
+    known = splits["train"].inputs
+    for name in config.context:
+        if name not in known:
+            raise DataError(f"data.context names {name}, which is not among the modalities in use: {', '.join(known)}")
+    transforms = config.model_dump(mode="json", include={"standardize", "max_length"})
+    result = {}
+    for key, split in splits.items():
+        contexts = {}
+        for name, count in config.context.items():
+            content = json.dumps([identity, transforms, key, name, count], sort_keys=True)
+            contexts[name + CONTEXT] = join_context(split.inputs[name], previous_utterances(split.ids, count), content)
+        result[key] = replace(split, inputs={**split.inputs, **contexts})
+    return result
 
 
 def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: frozenset[str]) -> list[str]:
     document, warnings = source.store.document, []
     shown = {"tokens" if name in tokens else name: f"{name} tokens" if name in tokens else name for name in names}
+    if source.raw:
+        shown |= {name: name for name in names}
     if source.simulated:
         warnings.append("the data are SIMULATED: scores say nothing about the real data set")
-    elif not source.known:
+    elif not source.known and not source.raw:
         warnings.append(f"the file is no known copy of {source.manifest.title} (sha256 {source.digest[:16]}...): {_unlike(source, names)}")
     warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
     if config.features is not None and config.features != document["layout"]:
-        warnings.append(f"data.features says {config.features}, but the file looks {document['layout']}")
+        warnings.append(f"data.features says {config.features}, but {'the folder is' if source.raw else 'the file looks'} {document['layout']}")
     if config.splits == "own":
         warnings += split_problems(source)
     return warnings
@@ -271,13 +276,15 @@ def _unlike(source: Source, names: Sequence[str]) -> str:
     return ", ".join(other) or "its widths are the usual ones"
 
 
-def _record(source: Source, config: DataConfig, dataset: Dataset, warnings: list[str]) -> Mapping[str, Any]:
+def _record(source: Source, sound: Store | None, config: DataConfig, dataset: Dataset, warnings: list[str]) -> Mapping[str, Any]:
     document, manifest = source.store.document, source.manifest
     status = "simulated" if source.simulated else "own" if split_problems(source) else "published"
-    modalities = {}
-    for name, spec in dataset.input_spec().modalities.items():
-        frames = np.concatenate([np.asarray(split.inputs[name].mask).sum(axis=1) for split in dataset.splits.values()])
-        modalities[name] = {"kind": spec.kind, "size": spec.size, "length": spec.length, "mean_frames": round(float(frames.mean()), 2)}
+    spec, modalities, context = dataset.input_spec(), {}, {}
+    for name, part in spec.modalities.items():
+        modalities[name] = {"kind": part.kind, "size": part.size, "length": part.length, "mean_frames": _mean_frames(dataset, name)}
+    for name, part in spec.contexts.items():
+        context[name] = {"utterances": config.context[name], "length": part.length, "mean_frames": _mean_frames(dataset, name + CONTEXT)}
+    replaced = {**document["replaced"], **({"audio": sound.document["replaced"]} if sound is not None and sound.document["replaced"] else {})}
     chosen = config.model_dump(mode="json", include={"standardize", "max_length"})
     return {
         "name": manifest.name,
@@ -293,9 +300,17 @@ def _record(source: Source, config: DataConfig, dataset: Dataset, warnings: list
         "splits": {name: {"size": len(split), "fingerprint": fingerprint(split.ids)} for name, split in dataset.splits.items()},
         "split_status": status,
         "transforms": {key: value for key, value in chosen.items() if value is not None},
+        "context": context,
+        "waveforms": {"audio": sound.document["waveforms"]} if sound is not None else {},
         "ignored_keys": document["ignored_keys"],
-        "unusable": document["problems"],
-        "replaced": {name: count for name, count in document["replaced"].items() if name in modalities},
+        "unusable": {name: reason for name, reason in document["problems"].items() if name not in modalities},
+        "replaced": {name: count for name, count in replaced.items() if name in modalities},
         "fingerprint": dataset.fingerprint,
         "warnings": warnings,
     }
+
+
+def _mean_frames(dataset: Dataset, name: str) -> float:
+    """Real frames of a sample, on average over all splits."""
+    frames = sum(int(np.count_nonzero(split.inputs[name].mask)) for split in dataset.splits.values())
+    return round(frames / sum(map(len, dataset.splits.values())), 2)

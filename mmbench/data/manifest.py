@@ -78,6 +78,7 @@ class Manifest(_Part):
     modalities: tuple[str, ...]
     metrics: tuple[str, ...]
     layouts: dict[Literal["aligned", "unaligned"], Layout] = Field(min_length=1)
+    raw: tuple[str, ...] = Field((), description="folders with label.csv and recordings under the data root, most usual first; in any case")
     sha1: tuple[Sha1, ...] = Field((), description="digests of older copies, of either layout")
     splits: dict[Annotated[str, AfterValidator(_known_splits)], PublishedSplit] = Field(
         description="'train+valid' where only the union is published and validation is cut from training by the protocol"

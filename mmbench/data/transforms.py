@@ -25,6 +25,8 @@ def cut(splits: Mapping[str, Split], lengths: Mapping[str, int]) -> tuple[dict[s
         emptied = 0
         for key, split in result.items():
             part = split.inputs[name]
+            if part.mask.shape[1] <= length:
+                continue
             mask = part.mask[:, :length]
             empty = ~mask.any(axis=1)
             if empty.any():
@@ -49,7 +51,8 @@ def standardize(splits: Mapping[str, Split], config: StandardizeConfig) -> dict[
     _check_names("standardize.modalities", chosen, splits)
     for name in chosen:
         if name not in features:
-            raise DataError(f"data.standardize.modalities: {name} has token ids, which cannot be standardised")
+            what = "token ids" if train[name].kind == "tokens" else "a waveform"
+            raise DataError(f"data.standardize.modalities: {name} has {what}, which cannot be standardised")
     if config.percentiles is not None and not 0 <= config.percentiles[0] < config.percentiles[1] <= 100:
         raise DataError(f"data.standardize.percentiles: {list(config.percentiles)} must be a lower and a higher number between 0 and 100")
     result = dict(splits)

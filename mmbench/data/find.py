@@ -1,0 +1,77 @@
+"""Where the data of a config are: a file of features, a raw folder, or a folder of simulated data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmbench.config import DataConfig
+from mmbench.data.manifest import Manifest, load_manifest
+from mmbench.data.raw import LABELS
+from mmbench.data.store import DOCUMENT
+from mmbench.errors import DataError
+
+
+def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> Path:
+    """What `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
+
+    A file of features is a path to it; a raw folder (``label.csv`` with recordings) and simulated data are a path to the folder. Where both features
+    and a raw folder are found, features are taken unless `raw` (an encoder is to read waveforms), or `path` is the ``label.csv`` itself.
+    DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
+    """
+    manifest = load_manifest(config.name)
+    environment = os.environ.get("MMBENCH_DATA")
+    base = root if root is not None else Path(environment or "data")
+    if config.path is None:
+        return _in_folder(base, manifest, config, raw)
+    path = Path(config.path).expanduser()
+    tried = [path] if path.is_absolute() else [path, base / path]
+    for candidate in tried:
+        if candidate.is_file():
+            return candidate.parent if candidate.name == LABELS else candidate
+        if (candidate / DOCUMENT).is_file():
+            return candidate
+        if candidate.is_dir():
+            return _in_folder(candidate, manifest, config, raw)
+    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
+
+
+def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) -> Path:
+    if config.features is not None and config.features not in manifest.layouts:
+        raise DataError(f"data.features: {manifest.name} has no {config.features} layout; it has {', '.join(manifest.layouts)}")
+    looked: list[str] = []
+    found: dict[str, Path] = {}
+    for layout, published in manifest.layouts.items():
+        if config.features in (None, layout):
+            looked += published.files
+            path = next((path for name in published.files if (path := _matching(folder, Path(name).parts))), None)
+            if path is not None:
+                found[layout] = path
+    tables = [LABELS, *(f"{name}/{LABELS}" for name in manifest.raw)]
+    table = next((path for name in tables if (path := _matching(folder, Path(name).parts)) and path.name == LABELS), None)
+    if table is not None and (raw or not found):
+        return table.parent
+    if len(found) > 1:
+        listed = " and ".join(f"{path} ({layout})" for layout, path in found.items())
+        raise DataError(f"there are {listed}: choose with --set data.features={next(iter(found))}")
+    if not found:
+        state = "" if folder.is_dir() else ", which does not exist"
+        where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
+        names = ", ".join([*looked, *tables])
+        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest)}")
+    return next(iter(found.values()))
+
+
+def _matching(folder: Path, parts: Sequence[str]) -> Path | None:
+    """The file below `folder` with these path parts, whatever their case; the exact case is preferred."""
+    if not parts:
+        return folder if folder.is_file() else None
+    if not folder.is_dir():
+        return None
+    names = sorted((entry.name for entry in folder.iterdir() if entry.name.lower() == parts[0].lower()), key=lambda name: (name != parts[0], name))
+    return next((path for name in names if (path := _matching(folder / name, parts[1:]))), None)
+
+
+def _how_to_get(manifest: Manifest) -> str:
+    return f"To get it: {manifest.source}. For a trial without data: --set data.simulated=true"
