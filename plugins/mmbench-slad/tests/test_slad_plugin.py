@@ -1,0 +1,66 @@
+"""The entry module and the configs: no torch, complete declarations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from pydantic import ValidationError
+
+from mmbench.component import FIELDS
+from mmbench_slad import config
+from mmbench_slad.plugin import mmbench_components
+
+COMPONENTS = {component.name: component for component in mmbench_components()}
+
+
+def _load(target):
+    module, name = target.split(":")
+    return getattr(import_module(module), name)
+
+
+def test_entry_module_and_configs_import_no_torch():
+    code = "import sys, mmbench_slad.config\nfrom mmbench_slad import plugin\nlist(plugin.mmbench_components())\nprint('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_declarations_hold(name):
+    component = COMPONENTS[name]
+    target, options = _load(component.target), _load(component.config)
+    assert component.summary
+    assert component.paper
+    assert component.needs | component.provides <= set(FIELDS)
+    assert component.terms == getattr(target, "terms", ())
+    assert component.tasks == (("regression", "classification") if component.kind == "model" else ("regression",))
+    for field in options.model_fields.values():
+        assert field.description
+        assert field.json_schema_extra["source"]
+    if hasattr(options, "needs"):
+        assert options().needs() == component.needs
+
+
+def test_needs_follow_the_options():
+    assert config.SladContrastiveConfig(label_weights=False).needs() == {"common"}
+    assert config.SladRepulsiveConfig(labels="annotated").needs() == {"unique"}
+    assert config.SladMultilabelConfig(labels="annotated").needs() == {"common"}
+
+
+@pytest.mark.parametrize(
+    ("cls", "options", "reason"),
+    [
+        (config.SLaDConfig, {"width": 100}, "not a multiple"),
+        (config.SLaDConfig, {"dropout": 1.0}, "less than 1"),
+        (config.SladContrastiveConfig, {"top_k": 0}, "greater than or equal to 1"),
+        (config.SladContrastiveConfig, {"temperature": 0.0}, "greater than 0"),
+        (config.SladContrastiveConfig, {"labels": "own"}, "'predicted' or 'annotated'"),
+        (config.SladRepulsiveConfig, {"margin": 1.5}, "less than or equal to 1"),
+        (config.SladMultilabelConfig, {"bandwidth": 0.5}, "not permitted"),
+        (config.UnimodalRegressionConfig, {"target": "own"}, "own_if_present"),
+    ],
+)
+def test_options_are_checked(cls, options, reason):
+    with pytest.raises(ValidationError, match=reason):
+        cls(**options)
