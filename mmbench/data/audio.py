@@ -27,6 +27,7 @@ RATE = 16000
 PLACES = ("Raw", "wav")
 SUFFIXES = (".wav", ".flac", ".mp3")
 _MARGIN = 0.1  # seconds read beyond the cut, so that resampling sees what follows there
+_STREAMED = 0x7F000000  # a size that large stands in a .wav whose writer did not know it
 _INSTALL = "pip install 'mmbench-extractors[audio]'"
 
 
@@ -173,6 +174,9 @@ def decode(content: bytes, length: int) -> tuple[np.ndarray, int]:
     soundfile = _soundfile()
     if not content:
         raise ValueError("the file is empty")
+    stated = int.from_bytes(content[4:8], "little") if content[:4] == b"RIFF" else 0
+    if len(content) + 64 < stated < _STREAMED:
+        raise ValueError(f"is cut short: {len(content)} bytes of {stated + 8}")
     try:
         with soundfile.SoundFile(io.BytesIO(content)) as file:
             rate = int(file.samplerate)
