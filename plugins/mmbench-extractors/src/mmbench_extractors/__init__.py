@@ -1,0 +1,1 @@
+"""Pretrained encoders as an mmbench plugin: `hf-text` and `hf-audio`."""

@@ -1,0 +1,97 @@
+"""`hf-text`: token ids to the hidden states of a pretrained text encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmbench.batch import Sequence
+from mmbench.errors import ConfigError
+from mmbench_extractors.config import HFTextConfig
+from mmbench_extractors.encoder import PretrainedEncoder
+from mmbench_extractors.loading import import_transformers
+
+PROBE = "I've SEEN the café, naïve: 3.5 % off! 今天天气很好。"
+"""What tells two tokenizers of one vocabulary apart: case, accents, digits, punctuation, Chinese."""
+
+
+class HFText(PretrainedEncoder):
+    """Any Hugging Face text encoder; `width` is its hidden size, `vocabulary` the number of ids that it has embeddings for.
+
+    `longest` is the number of positions that it has embeddings for, or None where it has no such limit.
+    """
+
+    component = "hf-text"
+    reads = "input_ids"
+    config: HFTextConfig
+
+    def __init__(self, config: HFTextConfig):
+        super().__init__(config)
+        network = self.encoder.config
+        self.tokenizer = self.source.load(import_transformers().AutoTokenizer, _check_tokenizer)
+        self.width: int = network.hidden_size
+        self.vocabulary: int = self.encoder.get_input_embeddings().num_embeddings
+        self.padding: int = next((i for i in (network.pad_token_id, self.tokenizer.pad_token_id) if i is not None), 0)
+        self.longest = _positions(self.encoder)
+        if self.longest is not None and config.max_tokens > self.longest:
+            raise ConfigError(f"hf-text: max_tokens: {config.max_tokens}: {config.model!r} reads at most {self.longest} tokens")
+
+    def front(self) -> Iterable[nn.Module]:
+        """The embeddings."""
+        found = [module for name, module in self.encoder.named_children() if name.startswith("embeddings")]
+        return found or [self.encoder.get_input_embeddings()]
+
+    def layers(self) -> nn.ModuleList | None:
+        """The transformer blocks."""
+        count = self.encoder.config.num_hidden_layers
+        return next((m for m in self.encoder.modules() if isinstance(m, nn.ModuleList) and len(m) == count), None)
+
+    def options(self) -> dict[str, Any]:
+        """The output, the length, and what the tokenizer does."""
+        vocabulary = "\n".join(f"{number} {token}" for token, number in sorted(self.tokenizer.get_vocab().items()))
+        return {
+            "output": self.config.output,
+            "max_tokens": self.config.max_tokens,
+            "tokenizer": [hashlib.sha256(vocabulary.encode()).hexdigest(), self.tokenizer(PROBE)["input_ids"]],
+        }
+
+    def prepare(self, path_or_text: Path | str) -> Tensor:
+        """A text as token ids (T,), special tokens included, T <= `max_tokens`."""
+        found = self.tokenizer(str(path_or_text), truncation=True, max_length=self.config.max_tokens)
+        return torch.tensor(found["input_ids"], dtype=torch.long)
+
+    def forward(self, raw: Sequence) -> Sequence:
+        """Ids (B, T) with their mask -> states (B, T, width), or (B, 1, width) of the first token; zero where the mask is False.
+
+        What stands in masked positions, and how many there are, changes nothing: they get the padding id (from which RoBERTa counts
+        its positions) and are never attended to. A sample without a token attends to one padding id, and gives zeros.
+        """
+        mask = raw.mask
+        if self.longest is not None and mask.shape[1] > self.longest:
+            raise ConfigError(f"hf-text: {mask.shape[1]} tokens in a sample: {self.config.model!r} reads at most {self.longest}")
+        ids = raw.values.long().masked_fill(~mask, self.padding)
+        first = torch.arange(mask.shape[1], device=mask.device) == 0
+        attended = mask | (first & ~mask.any(1, keepdim=True))
+        states = self.encoder(input_ids=ids, attention_mask=attended.long()).last_hidden_state  # (B, T, width)
+        if self.config.output == "cls":
+            states, mask = states[:, :1], mask[:, :1]
+        return Sequence(states.to(self.encoder.dtype).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    """transformers makes up an empty tokenizer where a folder holds none."""
+    if set(tokenizer(PROBE)["input_ids"]) <= set(tokenizer.all_special_ids):
+        raise ValueError("no tokenizer: every word is unknown to the one that it makes up")
+
+
+def _positions(network: Any) -> int | None:
+    """How many tokens the table of absolute positions allows; RoBERTa's starts behind the padding id."""
+    table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Embedding):
+        return None
+    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
