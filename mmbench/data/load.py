@@ -247,7 +247,7 @@ def _with_context(splits: Mapping[str, Split], config: DataConfig, identity: str
         for name, count in config.context.items():
             content = json.dumps([identity, transforms, key, name, count], sort_keys=True)
             contexts[name + CONTEXT] = join_context(split.inputs[name], previous_utterances(split.ids, count), content)
-        result[key] = replace(split, inputs={**split.inputs, **contexts})
+        result[key] = replace(split, inputs={**split.inputs, **contexts}, context=dict(config.context))
     return result
 
 

@@ -135,6 +135,7 @@ def test_a_data_set_with_context(write: Any, content: Any, cached: bool, monkeyp
     dataset = load_dataset(write(content, context={"text": 1, "vision": 2}), tokens=TEXT)
     assert dataset.modalities == ("text", "audio", "vision")
     assert dataset.fingerprint == plain.fingerprint
+    assert (dataset.splits["test"].context, plain.splits["test"].context) == ({"text": 1, "vision": 2}, {})
     check_contexts(dataset, 1, "text")
     check_contexts(dataset, 2, "vision")
     spec = dataset.input_spec().contexts
