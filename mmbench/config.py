@@ -31,7 +31,9 @@ class DataConfig(Section):
     modalities: tuple[str, ...] | None = Field(None, description="default: all that the manifest names")
     splits: Literal["published", "own"] = Field("published", description="own: accept a split that differs from the published one, and mark it")
     standardize: StandardizeConfig | None = Field(None, description="z-score the features with training statistics")
-    max_length: dict[str, PositiveInt] | None = Field(None, description="cut sequences of a modality after this many frames")
+    max_length: dict[str, PositiveInt] | None = Field(
+        None, description="cut sequences of a modality after this many frames (raw text: the encoder's max_tokens)"
+    )
     seconds: PositiveFloat = Field(6.0, description="length of a waveform read from raw media: cut, or padded with zeros at its end")
     context: dict[str, PositiveInt] = Field(
         default_factory=dict, description="by modality: how many previous utterances of the same video each sample brings as <modality>_context"

@@ -81,8 +81,7 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
 
 def open_data(resolved: Resolved, data_root: Path | None = None) -> Dataset:
     """The data set as an experiment's encoders want it."""
-    waveforms = {"waveforms": resolved.reads("waveform")} if resolved.reads("waveform") else {}
-    return load_dataset(resolved.experiment.data, data_root, resolved.reads("tokens"), **waveforms)
+    return load_dataset(resolved.experiment.data, data_root, resolved.reads("tokens"), resolved.reads("waveform"))
 
 
 def _label(resolved: Resolved, dataset: Dataset) -> str:
@@ -94,7 +93,8 @@ def _located(data_root: Path | None, resolved: Resolved) -> Resolved:
     data = resolved.experiment.data
     if data.simulated:
         return resolved
-    value = {**resolved.document.value, "data": {**resolved.document.value["data"], "path": str(locate(data, data_root).resolve())}}
+    path = locate(data, data_root, raw=bool(resolved.reads("waveform")))
+    value = {**resolved.document.value, "data": {**resolved.document.value["data"], "path": str(path.resolve())}}
     return resolve(Document(value, resolved.document.marks), catalogue())
 
 

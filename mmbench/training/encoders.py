@@ -12,6 +12,7 @@ import torch
 
 from mmbench.batch import Sequence as BatchSequence
 from mmbench.component import ModalitySpec
+from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.files import cache_folder, replacing
@@ -75,7 +76,7 @@ def encoded_spec(encoder: FeatureExtractor, raw: ModalitySpec) -> ModalitySpec:
 def _first(split: Split, most: int) -> Split:
     inputs = {name: Modality(part.values[:most], part.mask[:most]) for name, part in split.inputs.items()}
     unimodal = {name: target[:most] for name, target in split.unimodal_targets.items()}
-    return Split(split.ids[:most], inputs, split.target[:most], unimodal, split.transcripts[:most])
+    return Split(split.ids[:most], inputs, split.target[:most], unimodal, split.transcripts[:most], split.context)
 
 
 def _tokenise(split: Split, modality: str, encoder: FeatureExtractor) -> dict[str, Modality]:
@@ -88,8 +89,6 @@ def _tokenise(split: Split, modality: str, encoder: FeatureExtractor) -> dict[st
     found = {modality: Modality(values, mask)}
     context = split.inputs.get(modality + CONTEXT)
     if context is not None:
-        from mmbench.data.context import join_context, previous_utterances
-
         found[modality + CONTEXT] = join_context(found[modality], previous_utterances(split.ids, split.context[modality]))
     return found
 
