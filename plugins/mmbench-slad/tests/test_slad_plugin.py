@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from mmbench.component import FIELDS
@@ -64,3 +66,30 @@ def test_needs_follow_the_options():
 def test_options_are_checked(cls, options, reason):
     with pytest.raises(ValidationError, match=reason):
         cls(**options)
+
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+TABLE_3 = ["1111", "0111", "1011", "1101", "1110", "0011", "0101", "0110", "1001", "1010", "1100", "0001", "0100", "0010", "0000"]
+
+
+@pytest.mark.skipif(not CONFIGS.is_dir(), reason="the configs are shipped with mmbench, not with this plugin")
+def test_ablation_has_the_rows_of_table_3():
+    """Each variant leaves the losses, and their weights omega, that the row's marks name (omega, L_con, L_rep, L_ml)."""
+    variants = yaml.safe_load((CONFIGS / "slad_ablation.yaml").read_text())["sweep"]["variant"]
+    assert len(variants) == len(TABLE_3)
+    for changes, (omega, *terms) in zip(variants.values(), TABLE_3, strict=True):
+        names = ("slad_contrastive", "slad_repulsive", "slad_multilabel")
+        on = [name for name, mark in zip(names, terms, strict=True) if mark == "1"]
+        expected = {f"losses.{name}": None for name in names if name not in on}
+        expected |= {f"losses.{name}.label_weights": False for name in on if omega == "0" and name != "slad_multilabel"}
+        assert changes == expected
+
+
+@pytest.mark.skipif(not CONFIGS.is_dir(), reason="the configs are shipped with mmbench, not with this plugin")
+def test_grid_has_the_axes_of_figure_4():
+    temperature, top_k = yaml.safe_load((CONFIGS / "slad_temperature_topk.yaml").read_text())["sweep"].values()
+    assert temperature["values"] == [0.1, 0.2, 0.3, 0.4]
+    assert {key.split(".")[1] for key in temperature["keys"]} == {
+        name for name, component in COMPONENTS.items() if "temperature" in _load(component.config).model_fields
+    }
+    assert top_k == {"key": "losses.slad_contrastive.top_k", "values": [1, 2, 3, 4, 5, 6]}

@@ -81,7 +81,7 @@ class _Pairwise(AlignmentLoss):
         return features[self.first] @ features[self.second].mT / self.temperature
 
     def _labels(self, representation: Representation, batch: Batch) -> Tensor:
-        """The sub-modal labels of each pair as parts of the label range, detached: (2, P, B)."""
+        """The sub-modal labels of each pair as parts of the label range: (2, P, B)."""
         given = batch.unimodal_targets if self.labels == "annotated" else representation.unimodal_predictions
         missing = [m for m in self.modalities if m not in (given or {})]
         if given is None or missing:
@@ -89,7 +89,7 @@ class _Pairwise(AlignmentLoss):
                 f"{self.name}: there are no {self.labels} labels of {', '.join(missing)}"
                 + ("; use `labels: predicted` with this data set" if self.labels == "annotated" else "")
             )
-        y = torch.stack([at_least_float32(given[m].detach()) for m in self.modalities]) / self.range  # (M, B)
+        y = torch.stack([at_least_float32(given[m]) for m in self.modalities]) / self.range  # (M, B)
         return torch.stack([y[self.first], y[self.second]])
 
     def _weights(self, representation: Representation, batch: Batch, config: SladContrastiveConfig | SladRepulsiveConfig, like: Tensor) -> Tensor:
