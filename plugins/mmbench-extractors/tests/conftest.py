@@ -115,4 +115,8 @@ class NoWait(torch.utils._python_dispatch.TorchDispatchMode):
 
 @pytest.fixture
 def no_wait():
+    import transformers
+
+    if not hasattr(transformers, "AttentionMaskInterface"):
+        pytest.skip(f"transformers {transformers.__version__} looks into every mask itself and lets nobody replace that")
     return NoWait

@@ -70,7 +70,7 @@ def test_frames_are_those_of_transformers_itself(audio_folder, family):
     torch.testing.assert_close(found.values[found.mask], expected[found.mask], atol=1e-5, rtol=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(lengths=st.lists(st.integers(0, SAMPLES), min_size=1, max_size=4))
 def test_the_frames_of_a_sample_are_counted_as_without_padding(audio_folder, lengths):
     extractor = _shared(audio_folder)
