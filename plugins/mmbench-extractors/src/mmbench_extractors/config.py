@@ -45,7 +45,7 @@ class HFAudioConfig(EncoderConfig):
     """A speech encoder."""
 
     freeze_convolutions: bool = option(
-        True, "with `finetune`: keep the convolution stack that reads the waveform frozen", "SLaD, section 4; usual for this family"
+        True, "with `finetune`: keep the convolution stack that reads the waveform frozen", "MMML (Wu et al. 2024), which SLaD builds on"
     )
     augment: bool = option(
         False, "with `finetune`: the encoder's own SpecAugment masking in training; draws from NumPy's generator and waits for the device"
