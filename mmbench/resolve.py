@@ -84,7 +84,8 @@ class Resolved:
     @property
     def name(self) -> str:
         """What its row is called in tables."""
-        return self.experiment.row or self.experiment.name
+        component = self.model.entry.component
+        return self.experiment.row or (component.name if component.floor else self.experiment.name)
 
     def reads(self, kind: str) -> frozenset[str]:
         """The modalities whose encoder reads ``tokens``, or ``waveform``."""

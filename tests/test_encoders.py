@@ -112,6 +112,19 @@ def test_waveforms_keep_their_length_and_tokens_do_not(raw, resolved) -> None:
     assert batch.inputs["audio"].values.shape[1] == 60
 
 
+def test_an_empty_context_stays_empty(resolved) -> None:
+    from mmbench.batch import Sequence
+    from mmbench.training.encoders import encode
+
+    class Keeps(torch.nn.Module):
+        def forward(self, raw: Sequence) -> Sequence:
+            return Sequence(torch.ones(2, 3, 4), torch.tensor([[True, False, False], [True, True, False]]))
+
+    found = encode(Keeps(), Sequence(torch.zeros(2, 30), torch.tensor([[False] * 30, [True] * 30])))
+    assert found.mask.tolist() == [[False] * 3, [True, True, False]]
+    assert not found.values[0].any()
+
+
 def test_token_ids_must_fit_the_vocabulary(raw, resolved) -> None:
     ids = np.full((12, 3), 128)
     split = raw.splits["train"]

@@ -62,6 +62,13 @@ def prepare(dataset: Dataset, names: Sequence[str], encoders: Encoders, device: 
     return dataclasses.replace(dataset, splits=splits)
 
 
+def encode(encoder: FeatureExtractor, raw: BatchSequence) -> BatchSequence:
+    """Features of a batch. A sample without real input (a video's first utterance has no context) has no real frame, whatever the encoder keeps."""
+    features = encoder(raw)
+    mask = features.mask & raw.mask.any(1, keepdim=True)
+    return BatchSequence(features.values * mask.unsqueeze(-1), mask)
+
+
 def encoded_spec(encoder: FeatureExtractor, raw: ModalitySpec) -> ModalitySpec:
     """What a trained encoder makes of a modality: its width, and the length that comes of the longest input."""
     dtype = torch.int64 if raw.kind == "tokens" else torch.float32
@@ -132,7 +139,7 @@ def _encode(encoder: FeatureExtractor, modality: Modality, device: torch.device)
     encoder.to(device).eval()
     count = len(modality.values)
     split = TensorSplit(Split(tuple(map(str, range(count))), {"raw": modality}, np.zeros(count, np.float32)), device)
-    parts = [encoder(batch.inputs["raw"]) for batch in split.batches(BATCH)]
+    parts = [encode(encoder, batch.inputs["raw"]) for batch in split.batches(BATCH)]
     length = max(part.values.shape[1] for part in parts)
     values = np.zeros((count, length, encoder.width), np.float32)
     mask = np.zeros((count, length), bool)

@@ -18,7 +18,7 @@ from mmbench.errors import ConfigError
 from mmbench.interfaces import AlignmentLoss, FeatureExtractor, FusionModel
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice, Resolved
-from mmbench.training.encoders import Encoders, encoded_spec
+from mmbench.training.encoders import Encoders, encode, encoded_spec
 from mmbench.training.seeds import seed_everything
 
 MODEL = "model"
@@ -53,7 +53,7 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Representation:
         """What the model makes of a batch, after the encoders that are trained with it."""
         if self.encoders:
-            encoded = {name: self._encoder(name)(sequence) if self._encoder(name) else sequence for name, sequence in batch.inputs.items()}
+            encoded = {name: encode(self._encoder(name), raw) if self._encoder(name) else raw for name, raw in batch.inputs.items()}
             batch = dataclasses.replace(batch, inputs=encoded)
         representation: Representation = self.model(batch)
         return representation
