@@ -122,6 +122,8 @@ class Style:
             lines.append(f"{self.beaten} not better than the best floor, the best constant included.")
         if any(row.adapted for row in table.rows):
             lines.append(f"{self.adapted} with adapters: the model lacks something a loss needs, and the core added layers for it.")
+        if any(" = " in row.name for row in methods):
+            lines.append(self.escape("a = b: equal by construction, one run under two names."))
         collapsed = [f"{self.escape(row.name)} {row.collapsed} of {row.done}" for row in methods if row.collapsed]
         if collapsed:
             lines.append(f"{self.collapsed} runs that collapsed to nearly one prediction for all samples: {', '.join(collapsed)}.")

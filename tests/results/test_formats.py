@@ -65,6 +65,13 @@ def test_legend_explains_only_what_is_there(tmp_path: Path) -> None:
         assert mark not in text
 
 
+def test_rows_that_are_one_run_under_two_names_are_explained(tmp_path: Path) -> None:
+    make_run(tmp_path / "one", "w/o x = y", 1, {"mae": 0.7, "corr": 0.8, "acc2_non0": 0.85}, label="toy-000001")
+    assert "a = b: equal by construction, one run under two names." in summary(tmp_path / "one")
+    make_run(tmp_path / "other", "a", 1, {"mae": 0.7, "corr": 0.8, "acc2_non0": 0.85})
+    assert "equal by construction" not in summary(tmp_path / "other")
+
+
 def test_plain_columns_line_up(runs: Path) -> None:
     lines = summary(runs).splitlines()
     rule = next(line for line in lines if line.startswith("---"))
