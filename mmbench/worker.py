@@ -191,6 +191,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         sys.stdout.flush()
 
     encoders = build_encoders(resolved)
+    result["encoders"] = {modality: encoder.digest() for modality, encoder in encoders.items()}  # as they came, before training
     learning = prepare(dataset, ("train", "valid"), encoders, device)
     network = Network(resolved, learning.input_spec(), seed, encoders).to(device)
     result["adapters"] = network.adapters.describe() if network.adapters is not None else []

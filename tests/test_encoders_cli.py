@@ -90,6 +90,7 @@ def test_token_ids_of_a_pickle_feed_a_trained_encoder(mmbench, models, tmp_path,
     result = json.loads(path.read_text())
     assert result["status"] == "done"
     assert "extractor mmbench-extractors/hf-text" in result["environment"]["components"]
+    assert len(result["encoders"]["text"]) >= 12
     checked = mmbench("check", "decalign_official_mosi", *settings, "--build").stdout
     assert "parameters  encoders.text: " in checked
     assert "text: tokens" in checked
