@@ -8,6 +8,7 @@ Arrays in the file, for each split: ``<split>/target``, ``<split>/unimodal/<moda
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,18 +142,27 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    for _ in range(5):
-        try:
-            os.rename(temporary, folder)
-            return
-        except OSError:
-            if open_store(folder) is not None:
-                return  # another process was first
-        aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
-        with contextlib.suppress(OSError):  # another process may have moved the damaged one already
+    """Rename a new store to its place. One process at a time, so that none takes away what another has just repaired."""
+    with _alone(folder.parent):
+        if open_store(folder) is not None:
+            return  # another process was first
+        if folder.exists():
+            aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
             os.rename(folder, aside / "damaged")
-        shutil.rmtree(aside, ignore_errors=True)
-    os.rename(temporary, folder)
+            shutil.rmtree(aside, ignore_errors=True)
+        os.rename(temporary, folder)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder. Where the file system has no locks, two repairs at the same moment may end in an error, never in a wrong store."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _sweep(parent: Path) -> None:
