@@ -32,7 +32,7 @@ def test_no_file_speaks_of_a_machine_or_a_registry() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_config_is_valid(name: str) -> None:
-    if any(__import__("importlib.util").util.find_spec(f"mmbench_{plugin}") is None for plugin in ("decalign", "extractors", "slad")):
+    if any(__import__("importlib.util").util.find_spec(f"mmbench_{plugin}") is None for plugin in ("baselines", "decalign", "extractors", "slad")):
         pytest.skip("needs the plugins of this repository")
     cells = load(shipped("configs") / f"{name}.yaml")
     assert cells

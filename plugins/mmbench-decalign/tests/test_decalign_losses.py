@@ -16,7 +16,7 @@ from mmbench.interfaces import FieldSpec, RepresentationSpec
 from mmbench_decalign import config, losses
 from mmbench_decalign.losses import prototype_distance
 from mmbench_decalign.mixture import fit_mixture, initial_mixture
-from mmbench_decalign.precision import pooled
+from mmbench_decalign.pooling import pooled
 
 VARIANTS = {
     "decoupling": (losses.Decoupling, config.DecouplingConfig()),

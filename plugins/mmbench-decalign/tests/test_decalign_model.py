@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmbench.batch import Batch, Sequence
 from mmbench.interfaces import InputSpec, ModalitySpec
 from mmbench_decalign import config, losses
-from mmbench_decalign.dropout import attention, dropout, dropout_factor
 from mmbench_decalign.model import DecAlign
-from mmbench_decalign.temporal import TemporalProjection, adaptive_average
 
 SMALL = {"width": 8, "heads": 2, "layers": 2}
 OFFICIAL = {"padding": "none", "sequence_length": "own", "context": "cross", "kernel_size": {"text": 1, "audio": 5, "vision": 3}}
@@ -166,74 +161,6 @@ def test_losses_reach_the_encoders_and_do_not_see_padding(make_inputs, make_batc
             value.backward(retain_graph=True)
             for m in inputs.modalities:
                 assert model.projections[m].convolution.weight.grad.abs().sum() > 0, (term, m)
-
-
-@given(frames=st.integers(1, 9), positions=st.integers(1, 9), holes=st.lists(st.booleans(), min_size=12, max_size=12), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
-def test_adaptive_average_equals_torchs_on_the_real_frames(frames, positions, holes, seed):
-    """Each sample as if it were alone and unpadded, wherever its real frames and positions lie."""
-    generator = torch.Generator().manual_seed(seed)
-    x_mask, p_mask = torch.zeros(2, 12, dtype=torch.bool), torch.zeros(2, 12, dtype=torch.bool)
-    x_mask[0, torch.randperm(12, generator=generator)[:frames]] = True
-    p_mask[0, torch.randperm(12, generator=generator)[:positions]] = True
-    x_mask[1, :], p_mask[1, :] = torch.tensor(holes), torch.tensor(holes)
-    values = torch.randn(2, 12, 3, generator=generator)
-    pooled = adaptive_average(Sequence(values, x_mask), p_mask)
-    expected = torch.nn.functional.adaptive_avg_pool1d(values[0][x_mask[0]].T[None], positions)[0].T
-    torch.testing.assert_close(pooled.values[0][p_mask[0]], expected)
-    assert torch.equal(pooled.values[1][p_mask[1]], values[1][p_mask[1]])  # equal masks: every frame stays what it is
-    assert torch.equal(pooled.mask[0], p_mask[0])
-    assert (pooled.values[~pooled.mask] == 0).all()
-
-
-def test_convolution_without_padding_keeps_whole_windows():
-    projection = TemporalProjection(2, 3, 3, "none")
-    values = torch.randn(3, 6, 2)
-    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 1]]).bool()
-    result = projection(Sequence(values, mask))
-    assert result.mask.tolist() == [[True] * 3 + [False] * 3, [False] * 2 + [True] + [False] * 3, [False] * 5 + [True]]
-    weight = projection.convolution.weight.detach()
-    windows = [values[0, t : t + 3] for t in range(3)]
-    windows += [torch.cat([values[1, 2:4], torch.zeros(1, 2)]), torch.cat([values[2, 5:], torch.zeros(2, 2)])]
-    expected = np.stack([np.einsum("oik,ki->o", weight.numpy(), window.numpy()) for window in windows])
-    np.testing.assert_allclose(result.values[result.mask].detach().numpy(), expected, atol=1e-5)
-
-
-def test_convolution_of_equal_length_equals_torchs():
-    projection = TemporalProjection(2, 3, 5, "same")
-    values = torch.randn(2, 7, 2)
-    reference = torch.nn.Conv1d(2, 3, 5, padding="same", bias=False)
-    reference.load_state_dict(projection.convolution.state_dict())
-    result = projection(Sequence(values, torch.ones(2, 7, dtype=torch.bool)))
-    torch.testing.assert_close(result.values, reference(values.transpose(1, 2)).transpose(1, 2))
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.5, 0.6])
-def test_dropout_has_its_rate_and_its_mean(rate):
-    factor = dropout_factor(torch.empty(1000, 1001), rate)
-    assert factor.unique().tolist() == [0.0, pytest.approx(1 / (1 - rate), rel=1e-4)]
-    assert (factor == 0).float().mean().item() == pytest.approx(rate, abs=0.003)  # six standard deviations
-    assert factor.mean().item() == pytest.approx(1.0, abs=0.01)
-    assert abs(np.corrcoef(factor[:-1].flatten(), factor[1:].flatten())[0, 1]) < 0.006
-
-
-def test_dropout_repeats_with_its_seed_and_is_off_at_zero():
-    x = torch.randn(5, 7, dtype=torch.bfloat16)
-    assert dropout(x, 0.0) is x
-    results = []
-    for _ in range(2):
-        torch.manual_seed(3)
-        results.append(dropout(x, 0.3))
-    assert torch.equal(*results)
-    assert results[0].dtype == x.dtype
-
-
-def test_written_out_attention_equals_torchs(monkeypatch):
-    query, key, value = (torch.randn(2, 3, n, 4) for n in (5, 6, 6))
-    allowed = (torch.arange(6) < torch.tensor([[6], [2]]))[:, None, None, :]
-    monkeypatch.setattr("mmbench_decalign.dropout.dropout", lambda x, rate: x)
-    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
-    torch.testing.assert_close(attention(query, key, value, allowed, 0.3), expected)
 
 
 def test_training_differs_from_evaluation(make_inputs, make_batch):

@@ -7,16 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mmbench.batch import Batch, Sequence
 from mmbench.interfaces import FieldSpec, InputSpec, ModalitySpec
 from mmbench_slad import config, losses
-from mmbench_slad.dropout import attention, dropout
 from mmbench_slad.fusion import FusionStack
 from mmbench_slad.model import SLaD
-from mmbench_slad.pooling import adaptive_average, at_least_one
+from mmbench_slad.pooling import at_least_one
 
 SMALL = {"width": 8, "heads": 2, "layers": 2}
 OPTIONS = {
@@ -205,24 +202,6 @@ def test_training_differs_from_evaluation(make_inputs, make_batch):
 # Equal lengths.
 
 
-@given(frames=st.integers(1, 12), positions=st.integers(1, 12), holes=st.lists(st.booleans(), min_size=12, max_size=12), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
-def test_adaptive_average_equals_torchs_on_the_real_frames(frames, positions, holes, seed):
-    """Each sample as if it were alone and unpadded, wherever its real frames and positions lie."""
-    generator = torch.Generator().manual_seed(seed)
-    mask, place = torch.zeros(2, 12, dtype=torch.bool), torch.zeros(2, 12, dtype=torch.bool)
-    mask[0, torch.randperm(12, generator=generator)[:frames]] = True
-    place[0, torch.randperm(12, generator=generator)[:positions]] = True
-    mask[1], place[1] = torch.tensor(holes), torch.tensor(holes)
-    values = torch.randn(2, 12, 3, generator=generator)
-    pooled = adaptive_average(Sequence(values, mask), place)
-    expected = torch.nn.functional.adaptive_avg_pool1d(values[0][mask[0]].T[None], positions)[0].T
-    torch.testing.assert_close(pooled.values[0][place[0]], expected)
-    assert torch.equal(pooled.values[1][place[1]], values[1][place[1]])  # equal masks: every frame stays what it is
-    assert torch.equal(pooled.mask, place)
-    assert (pooled.values[~pooled.mask] == 0).all()
-
-
 def test_at_least_one_position():
     mask = torch.tensor([[False, False], [False, True]])
     assert at_least_one(mask).tolist() == [[True, False], [False, True]]
@@ -293,39 +272,6 @@ def test_prediction_is_an_mlp_of_the_cls_outputs(make_inputs, make_batch):
     torch.testing.assert_close(result.prediction, last(torch.relu(first(result.fused))).squeeze(-1))
     x = result.encoded["audio"]
     torch.testing.assert_close(result.unimodal_predictions["audio"], model.pseudo_labels["audio"](x.mean()).squeeze(-1))
-
-
-# Dropout.
-
-
-@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_dropout_has_its_rate_and_its_mean(rate, dtype):
-    factor = dropout(torch.ones(1000, 1001, dtype=dtype), rate).float()
-    assert factor.unique().tolist() == [0.0, pytest.approx(1 / (1 - rate), rel=1e-2 if dtype is torch.bfloat16 else 1e-4)]
-    assert (factor == 0).float().mean().item() == pytest.approx(rate, abs=0.003)  # six standard deviations
-    assert abs(np.corrcoef(factor[:-1].flatten(), factor[1:].flatten())[0, 1]) < 0.006
-
-
-def test_dropout_repeats_with_its_seed_and_is_off_at_zero():
-    x = torch.randn(5, 7)
-    assert dropout(x, 0.0) is x
-    torch.manual_seed(3)
-    first = dropout(x, 0.3)
-    torch.manual_seed(3)
-    assert torch.equal(first, dropout(x, 0.3))
-
-
-def test_written_out_attention_equals_torchs(monkeypatch):
-    query, key, value = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6))
-    mask = torch.arange(6) < torch.tensor([[6], [2]])
-    monkeypatch.setattr("mmbench_slad.dropout.dropout", lambda x, rate: x)
-    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-    result = attention(query, key, value, mask, 0.3)
-    torch.testing.assert_close(result, expected)
-    weight = torch.randn_like(expected)
-    for left, right in zip(*(torch.autograd.grad((x * weight).sum(), (query, key, value)) for x in (result, expected)), strict=True):
-        torch.testing.assert_close(left, right)
 
 
 # What a user meets.

@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import AlignmentLoss, FieldSpec, RepresentationSpec
+from mmbench.layers import Dropout, at_least_float32, without_autocast
 from mmbench_decalign.config import DecouplingConfig, HomogeneityConfig, PrototypeTransportConfig, SupervisedContrastiveConfig
-from mmbench_decalign.dropout import Dropout
 from mmbench_decalign.mixture import Mixture, fit_mixture, initial_mixture, merge
 from mmbench_decalign.moments import mmd, moment_distance
-from mmbench_decalign.precision import at_least_float32, pooled, without_autocast
+from mmbench_decalign.pooling import pooled
 from mmbench_decalign.transport import gaussian_cost, joint_cost, multi_marginal_plan, mutual_information
 
 LEAST_SQUARE = 1e-16  # least squared norm in a cosine: features that are all zero give 0

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.batch import Sequence
-from mmbench_decalign.dropout import Dropout, attention
-from mmbench_decalign.temporal import rank, sinusoids
+from mmbench.layers import Dropout, attention, rank, sinusoids
 
 
 class Block(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.batch import Sequence
-from mmbench_slad.dropout import Dropout, attention
+from mmbench.layers import Dropout, attention
 
 
 class Attention(nn.Module):
@@ -24,7 +24,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
         """(B, T, d), (B, S, d) and its mask (B, S) -> (B, T, d)."""
         key, value = self.key_value(context).chunk(2, dim=-1)
-        attended = attention(self._split(self.query(x)), self._split(key), self._split(value), mask, self.rate if self.training else 0.0)
+        attended = attention(
+            self._split(self.query(x)), self._split(key), self._split(value), mask[:, None, None], self.rate if self.training else 0.0
+        )
         return self.norm(x + self.dropout(self.output(attended.transpose(1, 2).flatten(2))))
 
     def _split(self, x: Tensor) -> Tensor:

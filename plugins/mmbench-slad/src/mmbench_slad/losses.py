@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import AlignmentLoss, FieldSpec, RepresentationSpec
+from mmbench.layers import at_least_float32, masked_mean, without_autocast
 from mmbench_slad.config import SladContrastiveConfig, SladMultilabelConfig, SladRepulsiveConfig, UnimodalRegressionConfig
 from mmbench_slad.labels import label_overlap, label_similarity
-from mmbench_slad.precision import at_least_float32, masked_mean, without_autocast
 
 LEAST_NORM = 1e-8  # features that are all zero have cosine 0 with any
 

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, ModalitySpec, RepresentationSpec
+from mmbench.layers import Dropout, adaptive_average, masked_mean, without_autocast
 from mmbench_slad.config import SLaDConfig
-from mmbench_slad.dropout import Dropout
 from mmbench_slad.fusion import FusionStack
-from mmbench_slad.pooling import adaptive_average, at_least_one
-from mmbench_slad.precision import masked_mean, without_autocast
+from mmbench_slad.pooling import at_least_one
 
 
 class SLaD(FusionModel):

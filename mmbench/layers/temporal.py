@@ -1,4 +1,4 @@
-"""From frames to aligned sequences: temporal convolution, adaptive pooling to other positions, sinusoidal positions (section 3.1)."""
+"""From frames to sequences of one width and one length: temporal convolution, adaptive pooling to other positions, sinusoidal positions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmbench.batch import Sequence
-from mmbench_decalign.precision import without_autocast
+from mmbench.layers.precision import at_least_float32, without_autocast
 
 
 def rank(mask: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ def rank(mask: Tensor) -> Tensor:
 
 
 class TemporalProjection(nn.Module):
-    """Conv1d(d_m -> d, kernel k, no bias) over time (section 3.1): (B, T, d_m) -> (B, T, d).
+    """Conv1d(d_m -> d, kernel k, no bias) over time: (B, T, d_m) -> (B, T, d).
 
     `padding="same"`: every real frame gives one. `padding="none"`: output t is the window of frames t..t+k-1 and is real where the whole
     window is; a sample without a whole window keeps the one at its first frame, filled with zeros. Frames that are not real count as zero.
@@ -45,21 +45,20 @@ class TemporalProjection(nn.Module):
 
 
 def adaptive_average(x: Sequence, positions: Tensor) -> Sequence:
-    """Adaptive average pooling of each sample's own real frames to its own positions: (B, T, d), positions (B, S) bool -> (B, S, d).
+    """Adaptive average pooling of each sample's real frames: (B, T, d) and positions (B, S) bool -> (B, S, d), real where `positions` is.
 
-    With n real frames and s positions, position j is the mean of the frames floor(jn/s) .. ceil((j+1)n/s)-1, counted among the real ones
-    (the rule of `torch.nn.AdaptiveAvgPool1d`). A sample without a real frame gives zeros that are not real.
+    With n real frames and s positions, frame f spans [f·s, (f+1)·s) and position j spans [j·n, (j+1)·n) of a line of length n·s; a position
+    is the mean of the frames that it meets (the rule of `torch.nn.AdaptiveAvgPool1d`). Both are counted among the real ones, so padding and
+    holes do not count. Values that are not real may be anything but NaN. A sample without a real frame gives zeros that are not real.
     """
-    frames, place = rank(x.mask), rank(positions)  # (B, T), (B, S)
-    n, s = x.mask.sum(1, keepdim=True), positions.sum(1, keepdim=True).clamp(min=1)  # (B, 1)
-    first = torch.div(place * n, s, rounding_mode="floor")  # (B, S)
-    end = torch.div((place + 1) * n + s - 1, s, rounding_mode="floor")
-    inside = (frames.unsqueeze(1) >= first.unsqueeze(2)) & (frames.unsqueeze(1) < end.unsqueeze(2))
-    inside &= (x.mask.unsqueeze(1)) & positions.unsqueeze(2)  # (B, S, T)
-    with without_autocast(x.values):
-        total = torch.bmm(inside.to(x.values.dtype), x.values)  # (B, S, d)
-        values = total / (end - first).clamp(min=1).unsqueeze(-1)
-    return Sequence(values, positions & (n > 0))
+    n, s = x.mask.sum(1)[:, None, None], positions.sum(1)[:, None, None]  # (B, 1, 1)
+    f, j = (x.mask.cumsum(1) - 1).unsqueeze(1), (positions.cumsum(1) - 1).unsqueeze(2)  # (B, 1, T), (B, S, 1)
+    meets = (f * s < (j + 1) * n) & ((f + 1) * s > j * n) & x.mask.unsqueeze(1) & positions.unsqueeze(2)  # (B, S, T)
+    values = at_least_float32(x.values)
+    weight = meets.to(values.dtype)
+    weight = weight / weight.sum(2, keepdim=True).clamp(min=1.0)
+    with without_autocast(values):
+        return Sequence(torch.bmm(weight, values), positions & x.mask.any(1, keepdim=True))
 
 
 def sinusoids(places: Tensor, width: int) -> Tensor:

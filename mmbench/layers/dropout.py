@@ -39,14 +39,13 @@ class Dropout(nn.Module):
         return f"rate={self.rate}"
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, rate: float) -> Tensor:
-    """softmax(QKᵀ/√d_k) V with dropout of the weights (Eq. 3-6): (B, h, T, d_k), (B, h, S, d_k) twice -> (B, h, T, d_k).
+def attention(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor, rate: float) -> Tensor:
+    """softmax(QKᵀ/√d) V with dropout of the weights: (B, h, T, d), (B, h, S, d) twice -> (B, h, T, d).
 
-    `mask` (B, S) bool: the keys that may be attended to, at least one per sample.
+    `allowed`: bool, of a shape that broadcasts to (B, h, T, S), True where a query may attend to a key; at least one key for each query.
     """
-    mask = mask[:, None, None, :]
     if rate == 0.0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=rate)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=rate)
     scores = (query * query.shape[-1] ** -0.5) @ key.mT  # (B, h, T, S)
-    forbidden = torch.zeros(mask.shape, dtype=scores.dtype).masked_fill_(~mask, -torch.inf)  # added in place: a fraction of masking the scores
+    forbidden = torch.zeros(allowed.shape, dtype=scores.dtype).masked_fill_(~allowed, -torch.inf)  # added in place: a fraction of masking the scores
     return dropout(scores.add_(forbidden).softmax(-1), rate) @ value

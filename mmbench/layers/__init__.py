@@ -1,0 +1,18 @@
+"""Layers that several methods need and torch lacks: masks kept, quick on a CPU, and no sum in half precision. For methods to import."""
+
+from mmbench.layers.dropout import Dropout, attention, dropout
+from mmbench.layers.precision import at_least_float32, masked_mean, without_autocast
+from mmbench.layers.temporal import TemporalProjection, adaptive_average, rank, sinusoids
+
+__all__ = [
+    "Dropout",
+    "TemporalProjection",
+    "adaptive_average",
+    "at_least_float32",
+    "attention",
+    "dropout",
+    "masked_mean",
+    "rank",
+    "sinusoids",
+    "without_autocast",
+]

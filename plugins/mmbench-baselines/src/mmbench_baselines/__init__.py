@@ -1,0 +1,1 @@
+"""Baselines for mmbench, each in a folder of its own."""
