@@ -73,7 +73,7 @@ def test_dropout_repeats_with_its_seed_and_is_off_at_zero():
 def test_written_out_attention_equals_torchs(monkeypatch):
     query, key, value = (torch.randn(2, 3, n, 4, requires_grad=True) for n in (5, 6, 6))
     mask = torch.arange(6) < torch.tensor([[6], [2]])
-    monkeypatch.setattr("mmbench.layers.dropout.dropout", lambda x, rate: x)
+    monkeypatch.setattr("mmbench.layers.fast_dropout.dropout", lambda x, rate: x)
     expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
     result = attention(query, key, value, mask[:, None, None, :], 0.3)
     torch.testing.assert_close(result, expected)
