@@ -17,33 +17,40 @@ from mmbench.component import FieldSpec, RepresentationSpec
 
 
 class Normalize(nn.BatchNorm1d):
-    """Batch normalisation of the real frames of a sequence, without affine parameters; running statistics in evaluation and at one frame."""
+    """Batch normalisation of the real frames of a sequence, without affine parameters; running statistics in evaluation and at one sample.
+
+    One sample alone, normalised by itself, would have the mean zero whatever it shows. Its frames still move the running statistics.
+    """
 
     def __init__(self, width: int):
         super().__init__(width, affine=False)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """(B, T, D), (B, T) -> (B, T, D), padding zero. No frame of a sample enters the statistics of padding."""
-        weight = mask.unsqueeze(-1).to(torch.float32)  # (B, T, 1)
-        values = values.float()
-        if self.training and values.shape[0] * values.shape[1] > 1:
+        """(B, T, D), (B, T) -> (B, T, D), padding zero. Padding takes no part in the statistics. At least float32, under autocast too."""
+        running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        values = values.to(running_mean.dtype)
+        weight = mask.unsqueeze(-1).to(values.dtype)  # (B, T, 1)
+        mean, var = running_mean, running_var
+        if self.training:
             count = weight.sum().clamp(min=1.0)
-            mean = (values * weight).sum((0, 1)) / count
-            var = ((values - mean).square() * weight).sum((0, 1)) / count
+            batch_mean = (values * weight).sum((0, 1)) / count  # (D,)
+            batch_var = ((values - batch_mean).square() * weight).sum((0, 1)) / count
+            several = mask.any(1).sum() > 1  # samples with a real frame
+            mean = torch.where(several, batch_mean, running_mean)
+            var = torch.where(several, batch_var, running_var)
             with torch.no_grad():
-                step = self.momentum * (count > 1).to(torch.float32)  # type: ignore[operator]
-                self.running_mean.lerp_(mean, step)  # type: ignore[union-attr]
-                self.running_var.lerp_(var, step)  # type: ignore[union-attr]
-            alone = count <= 1
-            mean = torch.where(alone, self.running_mean, mean)  # type: ignore[arg-type]
-            var = torch.where(alone, self.running_var, var)  # type: ignore[arg-type]
-        else:
-            mean, var = self.running_mean, self.running_var  # type: ignore[assignment]
+                step = self.momentum * (count > 1).to(values.dtype)  # type: ignore[operator]
+                running_mean.lerp_(batch_mean, step)
+                running_var.lerp_(batch_var, step)
         return (values - mean) * torch.rsqrt(var + self.eps) * weight
 
 
 class Adapters(nn.Module):
-    """Adds `fields` to a representation. `kind`: ``auto`` (projections frozen, heads trained), ``frozen`` or ``trained`` for all of them."""
+    """Adds `fields` to a representation. `kind`: ``auto`` (projections frozen, heads trained), ``frozen`` or ``trained`` for all of them.
+
+    Every kind starts from the same weights, so that a comparison of kinds is one of learning alone. The running statistics of frozen heads
+    still move: they are no parameters, and only a batch of one sample is normalised by them.
+    """
 
     def __init__(self, spec: RepresentationSpec, fields: tuple[str, ...], kind: str = "auto"):
         super().__init__()

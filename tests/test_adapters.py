@@ -100,3 +100,72 @@ def test_a_gradient_reaches_encoded() -> None:
     total.backward()
     for sequence in whole.encoded.values():
         assert sequence.values.grad.abs().sum() > 0
+
+
+def test_one_sample_is_normalised_by_the_running_statistics() -> None:
+    """By itself it would have the mean zero, so that a loss on pooled features would see nothing of it."""
+    values, mask = torch.randn(1, 5, 3), torch.tensor([[True, True, True, True, False]])
+    ours = Normalize(3)
+    found = ours(values, mask)
+    torch.testing.assert_close(found[mask], values[mask] / (1 + ours.eps) ** 0.5)  # as they stood before: mean 0, variance 1
+    oracle = torch.nn.BatchNorm1d(3, affine=False)
+    oracle(values[mask])
+    torch.testing.assert_close(ours.running_mean, oracle.running_mean)
+    empty_mate = ours(torch.cat([values, torch.randn(1, 5, 3)]), torch.cat([mask, torch.zeros(1, 5, dtype=torch.bool)]))
+    assert empty_mate[0, :4].mean(0).abs().min() > 1e-3  # a batch mate without a real frame does not make it several
+    assert not empty_mate[1].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_precisions_and_a_modality_without_a_real_frame(dtype: torch.dtype) -> None:
+    whole = representation()
+    empty = Sequence(whole.encoded["audio"].values, torch.zeros_like(whole.encoded["audio"].mask))
+    adapters = Adapters(spec(), FIELDS)
+    if dtype is torch.float64:
+        adapters = adapters.double()
+        whole.encoded = {"text": Sequence(whole.encoded["text"].values.double(), whole.encoded["text"].mask), "audio": empty}
+        whole.encoded["audio"] = Sequence(empty.values.double(), empty.mask)
+    else:
+        whole.encoded = {"text": whole.encoded["text"], "audio": empty}
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+        found = adapters(whole)
+    expected = torch.float64 if dtype is torch.float64 else torch.float32
+    for field in (found.common, found.unique):
+        assert {s.values.dtype for s in field.values()} == {expected}
+        assert not field["audio"].values.any()
+        assert all(torch.isfinite(s.values).all() for s in field.values())
+    assert all(torch.isfinite(value).all() for value in found.unimodal_predictions.values())
+    assert adapters.common_norms["text"].running_mean.abs().sum() > 0
+    assert torch.isfinite(adapters.common_norms["audio"].running_var).all()
+
+
+def test_gradients_in_float64_agree_with_differences() -> None:
+    mask = torch.tensor([[True, True, False], [True, False, False], [False, False, False]])
+    values = torch.randn(3, 3, 2, dtype=torch.float64, requires_grad=True)
+    layer = Normalize(2).double()
+    assert torch.autograd.gradcheck(lambda x: layer(x, mask), (values,))
+
+
+@pytest.mark.parametrize("kind", ["auto", "frozen", "trained"])
+def test_what_each_kind_trains(kind: str) -> None:
+    """One step moves the trained parts alone; every kind starts from the same weights."""
+    built = {}
+    for name in (kind, "auto"):
+        torch.manual_seed(3)
+        built[name] = Adapters(spec(), FIELDS, name)
+    adapters = built[kind]
+    before = {name: value.clone() for name, value in adapters.named_parameters()}
+    assert all(torch.equal(value, built["auto"].get_parameter(name)) for name, value in before.items())
+    found = adapters(representation())
+    loss = sum(s.values.pow(3).sum() for field in (found.common, found.unique) for s in field.values()) + sum(
+        value.sum() for value in found.unimodal_predictions.values()
+    )
+    loss.backward()
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    moved = {name.split(".")[0] for name, value in adapters.named_parameters() if not torch.equal(value, before[name])}
+    heads = {"common", "unique", "unimodal"}
+    assert moved == {"auto": heads, "frozen": set(), "trained": {*heads, "projections"}}[kind]
+    assert adapters.common_norms["text"].running_mean.abs().sum() > 0  # of frozen heads, too
