@@ -46,6 +46,8 @@ class Component:
     """Fields of the representation that a model fills. A config class may narrow either with a method ``needs()`` or ``provides()``."""
     terms: tuple[str, ...] = ()
     """Names of a loss's terms, each of which can be weighted on its own."""
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By term of a loss: the least and the greatest value that it can take."""
     tasks: tuple[Task, ...] = TASKS
     min_modalities: int = 1
     extras: tuple[str, ...] = ()
