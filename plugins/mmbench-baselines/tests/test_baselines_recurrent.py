@@ -48,3 +48,12 @@ def test_the_gradient_reaches_real_frames_only(bidirectional):
     mask = torch.tensor([[True, True, False, False], [True, False, True, True]])
     LSTM(3, 4, bidirectional)(Sequence(values, mask))[1].sum().backward()
     assert torch.equal(values.grad.abs().sum(-1) > 0, mask)
+
+
+def test_padding_may_be_anything_and_half_precision_works():
+    lstm, values, mask = LSTM(3, 4, bidirectional=True), torch.randn(2, 4, 3), torch.tensor([[True, True, False, False], [True, False, True, True]])
+    expected = lstm(Sequence(values, mask))[1]
+    dirty = values.masked_fill(~mask.unsqueeze(-1), float("nan"))
+    torch.testing.assert_close(lstm(Sequence(dirty, mask))[1], expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(lstm(Sequence(values.bfloat16(), mask))[1], expected, atol=0.02, rtol=0.02)

@@ -6,21 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.batch import Sequence
+from mmbench.layers import at_least_float32, without_autocast
 
 
 def compact(x: Sequence) -> Sequence:
     """The real frames of each sample, in their order, moved to its start, zeros after them: (B, T, D) -> (B, T, D)."""
     order = torch.argsort(~x.mask, dim=1, stable=True)  # (B, T)
     mask = x.mask.gather(1, order)
-    values = x.values.gather(1, order.unsqueeze(-1).expand_as(x.values)) * mask.unsqueeze(-1)
-    return Sequence(values, mask)
+    values = x.values.gather(1, order.unsqueeze(-1).expand_as(x.values))
+    return Sequence(values.masked_fill(~mask.unsqueeze(-1), 0.0), mask)
 
 
 class LSTM(nn.Module):
     """One LSTM layer over the real frames of each sample: (B, T, D) -> states (B, T, H) and the state after the last real frame (B, H).
 
     With `bidirectional`, widths double: the second half comes from the sample's own frames in reverse, aligned with them again.
-    A sample without a real frame ends in zeros. Values that are not real must be finite.
+    A sample without a real frame ends in zeros. Computes in float32 or better: torch has no LSTM in bfloat16 for every processor.
     """
 
     def __init__(self, inputs: int, width: int, bidirectional: bool = False):
@@ -30,7 +31,11 @@ class LSTM(nn.Module):
 
     def forward(self, x: Sequence) -> tuple[Sequence, Tensor]:
         """States are at the start of each sample, as `compact` moves its frames."""
-        x = compact(x)
+        x = compact(Sequence(at_least_float32(x.values), x.mask))
+        with without_autocast(x.values):
+            return self._read(x)
+
+    def _read(self, x: Sequence) -> tuple[Sequence, Tensor]:
         states, _ = self.forwards(x.values)  # (B, T, H)
         lengths = x.mask.sum(1)  # (B,)
         last = _at(states, lengths)
