@@ -1,5 +1,6 @@
 """What the repository promises about itself."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,29 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
-def test_every_plugin_is_installed_tested_and_linted() -> None:
+def test_every_plugin_is_installed_tested_and_typed() -> None:
     tox, requirements = (ROOT / "tox.ini").read_text(), (ROOT / "requirements.txt").read_text()
+    alone = re.search(r"py311-alone-\{(.*)\}", tox)
+    wheels = re.search(r"dist-full: python .*", tox)
+    assert alone
+    assert wheels
     for folder in (ROOT / "plugins").iterdir():
         if (folder / "pyproject.toml").is_file():
+            short = folder.name.removeprefix("mmbench-")
             assert f"-e plugins/{folder.name}" in requirements
-            assert f"-e{{tox_root}}/plugins/{folder.name}" in tox
-            assert f"mypy {{tox_root}}/plugins/{folder.name}/src" in tox
+            assert f"full,{short}: -e{{tox_root}}/plugins/{folder.name}" in tox.replace("thirdparty,", "")
+            assert f"types: mypy {{tox_root}}/plugins/{folder.name}/src" in tox
+            assert short in alone.group(1).split(", ")
+            assert f"    {short}: python -m pytest -q {{posargs:plugins/{folder.name}}}" in tox
+            assert f"plugins/{folder.name}" in wheels.group().split()
             assert (folder / "README.md").is_file()
             assert list((folder / "tests").glob("test_*.py")), f"{folder.name} has no tests"
+
+
+def test_the_readme_names_the_command_of_the_ci() -> None:
+    command = "pip install tox && tox run -m ci"
+    assert command in (ROOT / "README.md").read_text()
+    assert command in (ROOT / ".ci" / "run").read_text()
 
 
 def test_no_file_speaks_of_a_machine_or_a_registry() -> None:
