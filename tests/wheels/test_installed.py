@@ -1,4 +1,4 @@
-"""What a wheel brings, away from the checkout: run by ``tox -e dist-core`` and ``tox -e dist-full``."""
+"""What a wheel brings, away from the checkout: run by ``tox -e dist`` and ``tox -e dist-plugins``."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 WHICH = os.environ.get("MMBENCH_DIST")
 if WHICH is None:
-    pytest.skip("is run by tox -e dist-core and dist-full, where wheels are installed", allow_module_level=True)
+    pytest.skip("is run by tox -e dist and dist-plugins, where wheels are installed", allow_module_level=True)
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -42,7 +42,7 @@ def test_everything_is_listed(tmp_path) -> None:
     plugins = mmbench(tmp_path, "plugins")
     assert "not loaded" not in plugins
     folders = {path.name for path in (ROOT / "plugins").iterdir() if (path / "pyproject.toml").is_file()}
-    assert {name for name in folders if name in plugins} == (folders if WHICH == "full" else set())
+    assert {name for name in folders if name in plugins} == (folders if WHICH == "all" else set())
 
 
 def test_manifests_and_configs_are_inside(tmp_path) -> None:
