@@ -47,7 +47,8 @@ class Component:
     terms: tuple[str, ...] = ()
     """Names of a loss's terms, each of which can be weighted on its own."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """By term of a loss: the least and the greatest value that it can take."""
+    """By term of a loss: the least and the greatest value it can take, whatever its hyperparameters, with up to three modalities; `math.inf`
+    where there is no limit."""
     tasks: tuple[Task, ...] = TASKS
     min_modalities: int = 1
     extras: tuple[str, ...] = ()
@@ -55,6 +56,8 @@ class Component:
     floor: bool = False
     """A model that every table shows, trained as `training` says, whatever the experiment's own training is."""
     training: Mapping[str, Any] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters of a small instance, which the conformance kit builds where it is given no others."""
     api: int = API
 
 

@@ -21,6 +21,7 @@ VERBS = {
     "new": "write a plugin package to start from",
     "plugins": "the installed plugins, and why one could not be loaded",
     "data": "list, check and simulate data sets",
+    "test": "check that installed plugins keep the contracts",
 }
 
 
