@@ -16,6 +16,7 @@ SMALL = {
     "misa": {"width": 4, "feed_forward": 6, "text_pooling": "first"},
     "tfn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
     "lmf": {"hidden": {"text": 4, "audio": 3}, "text_width": 5},
+    "ef_lstm": {"width": 4, "layers": 2},
     "lf_dnn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
 }
 COMPONENTS = {component.name: component for component in mmbench_components() if component.kind == "model" and component.name in SMALL}
