@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from mmbench import Component, hookimpl
@@ -20,6 +21,7 @@ def mmbench_components() -> Iterable[Component]:
         summary="temporal convolutions, unique and common encoders, one transformer per modality, concatenation",
         paper=f"{PAPER}, sections 3.1 and 3.4",
         provides=frozenset({"encoded", "common", "unique"}),
+        small={"width": 8, "heads": 2, "layers": 2},
     )
     yield Component(
         kind="loss",
@@ -30,6 +32,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 1",
         needs=frozenset({"common", "unique"}),
         terms=("decoupling",),
+        bounds={"decoupling": (-3.0, 3.0)},  # a mean cosine for each modality
     )
     yield Component(
         kind="loss",
@@ -40,6 +43,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 2-9",
         needs=frozenset({"unique"}),
         terms=("transport", "prototype"),
+        bounds={"transport": (0.0, math.inf), "prototype": (0.0, math.inf)},
         min_modalities=2,
     )
     yield Component(
@@ -51,6 +55,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 10-12 and appendix B.6",
         needs=frozenset({"common"}),
         terms=("moments", "mmd"),
+        bounds={"moments": (0.0, math.inf), "mmd": (-1.0, 2.0)},  # biased from 0; unbiased from -2/N
         min_modalities=2,
     )
     yield Component(
@@ -61,4 +66,5 @@ def mmbench_components() -> Iterable[Component]:
         summary="fused features of one class attract, of different classes repel",
         paper=f"{PAPER}, 'CT' of Table 2; Khosla et al., Supervised Contrastive Learning (2020), Eq. 2",
         terms=("contrastive",),
+        bounds={"contrastive": (0.0, math.inf)},
     )

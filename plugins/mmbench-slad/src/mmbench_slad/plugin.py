@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from mmbench import Component, hookimpl
@@ -21,6 +22,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, sections 3.2-3.5",
         provides=frozenset({"encoded", "common", "unique", "unimodal_predictions"}),
         min_modalities=2,
+        small={"width": 12, "heads": 2, "layers": 1},
     )
     yield Component(
         kind="loss",
@@ -31,6 +33,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, section 3.3 and L_cls of Eq. 22",
         needs=frozenset({"unimodal_predictions"}),
         terms=("unimodal",),
+        bounds={"unimodal": (0.0, math.inf)},
         tasks=("regression",),
     )
     yield Component(
@@ -42,6 +45,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 7-16",
         needs=frozenset({"common", "unimodal_predictions"}),
         terms=("contrastive",),
+        bounds={"contrastive": (0.0, math.inf)},
         tasks=("regression",),
         min_modalities=2,
     )
@@ -54,6 +58,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 7-12, 17 and 18",
         needs=frozenset({"unique", "unimodal_predictions"}),
         terms=("repulsive",),
+        bounds={"repulsive": (0.0, math.inf)},
         tasks=("regression",),
         min_modalities=2,
     )
@@ -66,6 +71,7 @@ def mmbench_components() -> Iterable[Component]:
         paper=f"{PAPER}, Eq. 13 and 19-21",
         needs=frozenset({"common", "unimodal_predictions"}),
         terms=("multilabel",),
+        bounds={"multilabel": (0.0, math.inf)},
         tasks=("regression",),
         min_modalities=2,
     )
