@@ -6,7 +6,6 @@ A loss that needs ``extra.<key>`` is tested on the models of its own distributio
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,8 +162,9 @@ def bound(subject: Subject) -> None:
                 expect_finite(value, name, f"{case.label}, {place}")
                 if name in stated:
                     low, high = stated[name]
-                    inside = low - BOUND * max(1.0, abs(low)) <= float(value) <= high + BOUND * (max(1.0, abs(high)) if math.isfinite(high) else 1.0)
-                    expect(inside, f"{name} from {low:g} to {high:g}", f"{float(value):g}", f"{case.label}, {place}")
+                    seen = value.item()
+                    inside = low - BOUND * max(1.0, abs(low)) <= seen <= high + BOUND * max(1.0, abs(high))
+                    expect(inside, f"{name} from {low:g} to {high:g}", f"{seen:g}", f"{case.label}, {place}")
     missing = [name for name in terms_of(subject) if name not in stated]
     if missing:
         raise Skipped(f"no bound stated for {', '.join(missing)}")
