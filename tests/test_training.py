@@ -176,6 +176,8 @@ def test_parameter_groups_and_their_rates(session) -> None:
     optimizer = build_optimizer(OptimizerConfig(lr=0.1, groups={"head": {"lr": 0.5}, "losses.pull": {"weight_decay": 0.3}}), groups)
     rates = {group["name"]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
     assert rates == {"head": (0.5, 0.0), "model": (0.1, 0.0), "losses.pull": (0.1, 0.3), "adapters": (0.1, 0.0)}
+    empty = build_optimizer(OptimizerConfig(groups={"vision": {"lr": 0.5}}), groups | {"vision": []})
+    assert [group["name"] for group in empty.param_groups] == list(groups)
     with pytest.raises(ConfigError, match=r"no parameter group 'haed'\. Did you mean 'head'"):
         build_optimizer(OptimizerConfig(groups={"haed": {}}), groups)
 

@@ -66,7 +66,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     context = FitContext(train.size, train.target, training.epochs)
     network.on_fit_start(context)
     groups = network.groups()
-    optimizer = build_optimizer(training.optimizer, groups) if groups else None
+    optimizer = build_optimizer(training.optimizer, groups) if any(groups.values()) else None
     steps_per_epoch = math.ceil(math.ceil(train.size / training.batch_size) / training.accumulation)
     schedule = Schedule(training.scheduler, optimizer, steps_per_epoch * training.epochs) if optimizer else None
     progress = Progress()

@@ -79,7 +79,7 @@ class Network(nn.Module):
         return {f"{name}.{key}": value.detach() for name, loss in self.losses.items() if loss.active for key, value in loss.diagnostics.items()}
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
-        """The trainable parameters by group name; each parameter stands in one group."""
+        """The trainable parameters by group name; each parameter stands in one group. A group that a component names may be empty."""
         groups: dict[str, list[nn.Parameter]] = {}
         seen: set[int] = set()
 
@@ -93,6 +93,7 @@ class Network(nn.Module):
         modules += [(loss, f"losses.{name}") for name, loss in self.losses.items()]
         for module, default in modules:
             for name, parameters in module.parameter_groups().items():
+                groups.setdefault(name, [])  # known by name even where it is empty, as that of a modality that is not in use
                 add(name, parameters)
             add(default, module.parameters())
         if self.adapters is not None:

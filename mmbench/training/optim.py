@@ -22,6 +22,8 @@ def build_optimizer(config: OptimizerConfig, groups: dict[str, list[nn.Parameter
             raise ConfigError(f"training.optimizer.groups: the network has no parameter group {name!r}. {hint}")
     parameters = []
     for name, members in groups.items():
+        if not members:
+            continue
         own = config.groups.get(name)
         group: dict[str, Any] = {"name": name, "params": members}
         if own is not None and own.lr is not None:
