@@ -124,9 +124,14 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
     requests, done, failed = [], 0, 0
     for row in plan.rows:
         if row.refusal:
-            refused = {"schema_version": 1, "status": "incompatible", "reason": row.refusal, "label": row.folder.name, "name": row.name}
             component = row.resolved.model.entry.component
-            write_json(row.folder / "result.json", {**refused, "experiment": row.resolved.experiment.name, "model": component.name, "floor": False})
+            losses = [{"name": loss.entry.component.name, "weight": loss.weights} for loss in row.resolved.losses]
+            refused = {"schema_version": 1, "status": "incompatible", "reason": row.refusal, "label": row.folder.name, "name": row.name}
+            refused |= {"experiment": row.resolved.experiment.name, "model": component.name, "losses": losses, "floor": False}
+            _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
+            write_json(row.folder / "result.json", refused)
+        else:
+            (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
     for row, seed, folder in plan.runs():
         status = run_status(folder)
         if rerun == "all" or (rerun == "failed" and status == "failed"):
@@ -135,13 +140,17 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
-        content = {**row.resolved.to_dict(), "seeds": [seed], "row": row.name}
-        try:
-            write(folder / "config.yaml", f"# {row.name}, seed {seed}: every value in force\n{dump(content)}")
-        except OSError as error:
-            raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
+        _write_config(row, folder, f"# {row.name}, seed {seed}: every value in force", {"seeds": [seed]})
         requests.append(RunRequest(folder, f"{row.name} seed {seed}", plan.device, row.resolved.experiment.training.threads))
     return requests, done, failed
+
+
+def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
+    content = {**row.resolved.to_dict(), **changes, "row": row.name}
+    try:
+        write(folder / "config.yaml", f"{comment}\n{dump(content)}")
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def encoder_runs(plan: Plan, requests: Sequence[RunRequest]) -> list[Path]:

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -27,6 +27,7 @@ from mmbench.plugins import catalogue, one_line
 SCHEMA_VERSION = 1
 EXIT = {"done": 0, "failed": 1, "interrupted": 130}
 BUSY = 75
+GRADIENT = "gradient."
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -215,12 +216,18 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         metrics=scores,
         collapsed=bool(collapsed(prediction, target, dataset.task)),
         selection={"metric": resolved.select, "value": progress.best, "epoch": progress.best_epoch},
+        gradients=_gradients(progress.history[progress.best_epoch - 1]["train"]),
         epochs=progress.epoch,
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
         seconds=round(seconds, 2),
         seconds_evaluation=round(time.perf_counter() - started - seconds, 2),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     )
+
+
+def _gradients(sums: Mapping[str, float]) -> dict[str, float]:
+    """By term: the norm of its weighted gradient in the encoded features, at the first batch of an epoch."""
+    return {name.removeprefix(GRADIENT): value for name, value in sums.items() if name.startswith(GRADIENT)}
 
 
 def _device(name: str) -> Any:

@@ -47,6 +47,8 @@ class RunRecord:
     """Scores by split, then by entry (``corr``, ``recall[happy]``)."""
     collapsed: bool = False
     selection: Mapping[str, Any] = field(default_factory=dict)
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    """By term: the norm of its weighted gradient in the encoded features, at the first batch of the chosen epoch."""
     epochs: int = 0
     parameters: int = 0
     seconds: float = float("nan")
@@ -103,7 +105,8 @@ def read_result(folder: Path) -> RunRecord:
     if place["seed"] is not None and values.get("seed", place["seed"]) != place["seed"]:
         raise DataError(f"{path}: says seed {values['seed']}, but its folder is {folder.name}; was it copied?")
     values["losses"], values["adapters"] = tuple(values.get("losses", ())), tuple(values.get("adapters", ()))
-    values["metrics"] = {split: scores(path, split, found) for split, found in values.get("metrics", {}).items()}
+    values["metrics"] = {split: scores(path, f"metrics.{split}", found) for split, found in values.get("metrics", {}).items()}
+    values["gradients"] = scores(path, "gradients", values.get("gradients", {}))
     return RunRecord(folder, **(place | values))
 
 
@@ -112,7 +115,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("losses", "adapters"), list),
     **dict.fromkeys(("floor", "collapsed"), bool),
     **dict.fromkeys(("seed", "epochs", "parameters"), int),
-    **dict.fromkeys(("data", "metrics", "selection", "environment"), dict),
+    **dict.fromkeys(("data", "metrics", "selection", "gradients", "environment"), dict),
     **dict.fromkeys(("seconds", "peak_memory_mb"), (int, float)),
 }
 
@@ -134,13 +137,13 @@ def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> 
     return value
 
 
-def scores(path: Path, split: str, found: Any) -> dict[str, float]:
-    """The scores of one split, with NaN where the file says null."""
+def scores(path: Path, place: str, found: Any) -> dict[str, float]:
+    """Numbers by name, such as the scores of one split, with NaN where the file says null."""
     if not isinstance(found, dict):
-        raise DataError(f"{path}: metrics.{split} is not an object")
+        raise DataError(f"{path}: {place} is not an object")
     for key, value in found.items():
         if value is not None:
-            checked(path, f"metrics.{split}.{key}", value, (int, float))
+            checked(path, f"{place}.{key}", value, (int, float))
     return {key: math.nan if value is None else float(value) for key, value in found.items()}
 
 

@@ -8,7 +8,7 @@ import scipy.stats
 
 from mmbench.errors import ConfigError
 from mmbench.metrics import METRICS, evaluate
-from mmbench.results.statistics import PER_SAMPLE, Resampling, scorer
+from mmbench.results.statistics import ADDITIVE, Resampling, scorer
 
 MAE = METRICS["mae"].function
 
@@ -36,7 +36,20 @@ def test_every_draw_is_the_metric_of_the_drawn_samples(name: str) -> None:
         rows = [position for position in range(30) for _ in range(counts[position // 5])]
         expected = [evaluate((name,), values[rows], target[rows], tuple("abc"))[name] for values in prediction]
         np.testing.assert_allclose(found[draw], expected, rtol=1e-9, atol=1e-12)
-    assert (METRICS[name].function in PER_SAMPLE) == (name in ["mae", "mse", "mae_clip1", "wacc"] or name.startswith("acc"))
+    assert METRICS[name].function in ADDITIVE
+
+
+@pytest.mark.parametrize("name", ["corr", "mae", "f1_non0", "uar"])
+def test_the_quick_way_agrees_with_the_slow_one(name: str) -> None:
+    """A constant among the predictions has no correlation in either; a lambda of the same function is not known to be additive."""
+    prediction, target = arrays(name, 3, 30)
+    prediction[1] = 0.1 if prediction.ndim == 2 else prediction[1]
+    prediction[2, :15] = 0.7 if prediction.ndim == 2 else prediction[2, :15]
+    drawing = Resampling(ids(6, 5), seeds=3, draws=300)
+    function = METRICS[name].function
+    found, slow = (drawing.scores(score, prediction, target) for score in (function, lambda p, y: function(p, y)))
+    np.testing.assert_allclose(found, slow, rtol=1e-9, atol=1e-9)
+    assert np.isnan(slow[:, 1]).all() == (name == "corr")
 
 
 def test_no_score_where_no_drawn_sample_counts() -> None:
@@ -160,6 +173,10 @@ def test_a_score_by_its_key() -> None:
     recall = scorer("recall[sad]", classes, METRICS)
     assert recall(prediction[0], target) == evaluate(("recall_per_class",), prediction[0], target, classes)["recall[sad]"]
     assert scorer("mae", (), METRICS) is MAE
-    for key, message in (("mea", "unknown metric 'mea'. Did you mean mse or mae"), ("recall_per_class", "one value for each class"), ("recall[bored]", "recall.happy")):
+    for key, message in (
+        ("mea", "unknown metric 'mea'. Did you mean mse or mae"),
+        ("recall_per_class", "one value for each class"),
+        ("recall[bored]", "recall.happy"),
+    ):
         with pytest.raises(ConfigError, match=message):
             scorer(key, classes, METRICS)

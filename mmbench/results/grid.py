@@ -1,0 +1,313 @@
+"""From run records to a grid: backbones by losses, each cell against the same backbone without an extra loss.
+
+What stands where is told by the runs' configs, not by names: a row is everything in a config but its losses and adapters, a column is the
+losses with their weights and hyperparameters, and how adapters were made. So no cell ever mixes settings; where a backbone or a loss stands
+with several settings, it has several rows or columns, named by what differs, and a note says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from mmbench.component import Metric
+from mmbench.errors import ConfigError, MmbenchError
+from mmbench.metrics import checked, keys
+from mmbench.results.predictions import NAME, read_predictions
+from mmbench.results.runs import RunRecord
+from mmbench.results.statistics import DRAWS, Interval, Resampling, scorer
+from mmbench.results.tables import Cell, Column, Identity, Row, build, cell, column, identities, known_metrics, notes_on, title
+from mmbench.strict_yaml import load_document
+
+NONE = "none"
+"""The column of the backbones without an extra loss."""
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A backbone with losses. `status`: ``done`` (every seed), ``partial`` (some seeds are missing), ``missing`` (all are), ``refused``.
+
+    `difference` is that to the column `NONE` in the same row; None where either is not done with the same seeds. `gradients` is the norm of
+    each weighted term's gradient in the encoded features at the first batch of the chosen epoch, mean over seeds.
+    """
+
+    status: str
+    score: Cell
+    total: int
+    difference: Interval | None = None
+    adapters: tuple[Mapping[str, Any], ...] = ()
+    collapsed: int = 0
+    reason: str = ""
+    gradients: Mapping[str, float] = field(default_factory=dict)
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One metric on one data set. `cells` by (row, column); one that was not asked for is not in it. `draws`: of the bootstrap."""
+
+    title: str
+    simulated: bool
+    metric: Column
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: Mapping[tuple[str, str], GridCell]
+    floors: tuple[Row, ...]
+    notes: tuple[str, ...]
+    draws: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The runs of one configuration, with the settings that choose its row and its column."""
+
+    records: tuple[RunRecord, ...]
+    row: Mapping[str, Any]
+    column: Mapping[str, Any]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Row and column as text that is equal where the settings are."""
+        return _text(self.row), _text(self.column)
+
+    @property
+    def folder(self) -> str:
+        """Where its runs are, for messages."""
+        record = self.records[0]
+        return f"{record.experiment}/{record.label}"
+
+    @property
+    def done(self) -> dict[int, RunRecord]:
+        """The finished runs by seed."""
+        return {record.seed: record for record in self.records if record.status == "done" and record.seed is not None}
+
+
+def build_grids(records: Iterable[RunRecord], key: str, metrics: Mapping[str, Metric] | None = None, draws: int = DRAWS) -> list[Grid]:
+    """A grid of the score `key` (``mae``, ``recall[happy]``) for each data identity whose runs were scored with it.
+
+    Raises:
+        ConfigError: where no run was scored with it, or there is no backbone to show.
+    """
+    records = list(records)
+    known = known_metrics(records) if metrics is None else metrics
+    groups: dict[Identity, list[RunRecord]] = defaultdict(list)
+    for record, identity in zip(records, _homes(records), strict=True):
+        if identity:
+            groups[identity].append(record)
+    scored = {name for identity, found in groups.items() for name in _keys(identity, found, known)}
+    if key not in scored:
+        raise ConfigError(f"--grid {key}: these runs were not scored with it; there are {', '.join(sorted(scored)) or 'no scores'}")
+    grids = [_grid(groups[i], i, key, known, draws) for i in sorted(groups, key=str) if key in _keys(i, groups[i], known)]
+    grids = [grid for grid in grids if grid.rows]
+    if not grids:
+        raise ConfigError(f"--grid {key}: there are no runs but those of floors")
+    repeated = Counter(grid.title for grid in grids)
+    return [replace(g, title=f"{g.title}; data {str(g.data.get('fingerprint'))[:12]}") if repeated[g.title] > 1 else g for g in grids]
+
+
+def _homes(records: Sequence[RunRecord]) -> list[Identity | None]:
+    """The data of each run; a refused one, whose record has none, has that of the runs whose config asks for the same data."""
+    found = identities(records)
+    if all(found):
+        return found
+    asked: dict[str, set[Identity]] = defaultdict(set)
+    seen = set()
+    for record, identity in zip(records, found, strict=True):
+        if identity and (record.experiment, record.label) not in seen:
+            seen.add((record.experiment, record.label))
+            asked[_asks(record)].add(identity)
+    homes = [None if identity else asked.get(_asks(record), set()) for record, identity in zip(records, found, strict=True)]
+    return [identity or (next(iter(home)) if home and len(home) == 1 else None) for identity, home in zip(found, homes, strict=True)]
+
+
+def _asks(record: RunRecord) -> str:
+    config = _config(record) or {}
+    return _text([_without_path(config.get("data")), config.get("metrics")])
+
+
+def _without_path(data: Any) -> Any:
+    return {name: value for name, value in data.items() if name != "path"} if isinstance(data, dict) else data
+
+
+def _keys(identity: Identity, records: Sequence[RunRecord], known: Mapping[str, Metric]) -> list[str]:
+    classes = next((tuple(record.data.get("classes", ())) for record in records if record.data), ())
+    return [key for name in identity[3] for key in keys(name, classes, known)]
+
+
+def _grid(records: Sequence[RunRecord], identity: Identity, key: str, known: Mapping[str, Metric], draws: int) -> Grid:
+    data = next(record.data for record in records if record.data.get("name"))
+    methods = [record for record in records if not record.floor]
+    found, notes = configurations(methods)
+    rows = names({c.place[0]: (_model(c), c.row) for c in found})
+    columns = names({c.place[1]: (" + ".join(name for name in c.column if name != "adapters") or NONE, c.column) for c in found})
+    notes += [f"{what}: several settings of one name are {where}s of their own" for what, where in (*_split(rows, "row"), *_split(columns, "column"))]
+    placed: dict[tuple[str, str], Configuration] = {}
+    for configuration in sorted(found, key=lambda c: (-len(c.done), c.folder)):
+        place = rows[configuration.place[0]], columns[configuration.place[1]]
+        first = placed.setdefault(place, configuration)
+        if first is not configuration:
+            notes.append(f"{place[0]}, {place[1]}: is there twice; {first.folder} counts, {configuration.folder} does not")
+    seeds = sorted({record.seed for record in methods if record.seed is not None})
+    cells = {place: _cell(configuration, key, len(seeds)) for place, configuration in placed.items()}
+    differences, problems = _differences(placed, cells, scorer(key, tuple(data.get("classes", ())), known), data, draws)
+    cells = {place: replace(content, difference=differences.get(place)) for place, content in cells.items()}
+    floors = [record for record in records if record.floor or record.status == "done"]  # the oracle reads its targets from any run
+    table = build(identity, floors, known) if any(record.data.get("name") for record in floors) else None
+    return Grid(
+        title=title(data),
+        simulated=bool(data.get("simulated")),
+        metric=column(key, known),
+        rows=tuple(sorted({row for row, _ in cells})),
+        columns=tuple(sorted({name for _, name in cells}, key=lambda name: (not name.startswith(NONE), name))),
+        cells=cells,
+        floors=tuple(row for row in table.rows if row.kind != "method") if table else (),
+        notes=(*notes, *problems, *notes_on([record for record in records if record.status not in ("incompatible", "pending", "running")])),
+        draws=draws,
+        data=data,
+    )
+
+
+def configurations(records: Iterable[RunRecord]) -> tuple[list[Configuration], list[str]]:
+    """The runs by configuration, and a note for each one whose config cannot be read."""
+    groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.experiment, record.label].append(record)
+    found, notes = [], []
+    for group in groups.values():
+        config = next((config for config in map(_config, group) if config), None)
+        if config is None:
+            notes.append(f"{group[0].title}: not in the grid, since its config cannot be read ({group[0].folder})")
+            continue
+        losses = {str(loss.get("name")).rpartition("/")[2]: loss for loss in config.get("losses") or ()}
+        if losses:  # without a loss there is nothing to adapt
+            losses["adapters"] = config.get("adapters", "auto")
+        row = {name: value for name, value in config.items() if name not in ("name", "row", "seeds", "losses", "adapters")}
+        row["data"] = _without_path(row.get("data"))
+        found.append(Configuration(tuple(group), row, losses))
+    return found, notes
+
+
+def _config(record: RunRecord) -> dict[str, Any] | None:
+    """The config of a run, if it can be read."""
+    try:
+        value = load_document(record.folder / "config.yaml").value
+    except (MmbenchError, OSError):
+        return None
+    return value if isinstance(value, dict) and isinstance(value.get("model"), dict) else None
+
+
+def _model(configuration: Configuration) -> str:
+    return str(configuration.row["model"].get("name")).rpartition("/")[2]
+
+
+def names(settings: Mapping[str, tuple[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """A name for each setting: its short one, with what differs where several have that name: ``decalign (model.layers=2)``."""
+    flat = {key: flatten(value) for key, (_, value) in settings.items()}
+    alike: dict[str, list[str]] = defaultdict(list)
+    for key, (short, _) in settings.items():
+        alike[short].append(key)
+    named = {}
+    for short, group in alike.items():
+        every = sorted({name for key in group for name in flat[key]})
+        differing = [name for name in every if len({flat[key].get(name, "-") for key in group}) > 1]
+        for key in group:
+            what = ", ".join(f"{name}={flat[key].get(name, '-')}" for name in differing)
+            named[key] = f"{short} ({what})" if what else short
+    return named
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, str]:
+    """Dotted keys to values as text; an empty mapping is a value."""
+    if isinstance(value, Mapping) and value:
+        return {key: text for name, item in value.items() for key, text in flatten(item, f"{prefix}.{name}" if prefix else str(name)).items()}
+    return {prefix: value if isinstance(value, str) else _text(value)}
+
+
+def _split(named: Mapping[str, str], where: str) -> list[tuple[str, str]]:
+    counts = Counter(name.partition(" (")[0] for name in named.values())
+    return [(short, where) for short, count in counts.items() if count > 1]
+
+
+def _cell(configuration: Configuration, key: str, total: int) -> GridCell:
+    done = [configuration.done[seed] for seed in sorted(configuration.done)]
+    score = cell([record.metrics.get("test", {}).get(key, np.nan) for record in done])
+    refused = [record.reason for record in configuration.records if record.status == "incompatible"]
+    terms = sorted({term for record in done for term in record.gradients})
+    return GridCell(
+        status="refused" if refused else "missing" if not done else "done" if len(done) == total else "partial",
+        score=score,
+        total=total,
+        adapters=next((record.adapters for record in configuration.records if record.adapters), ()),
+        collapsed=sum(record.collapsed for record in done),
+        reason="; ".join(refused),
+        gradients={term: float(np.mean([record.gradients.get(term, np.nan) for record in done])) for term in terms},
+        label=configuration.folder,
+    )
+
+
+def _differences(
+    placed: Mapping[tuple[str, str], Configuration],
+    cells: Mapping[tuple[str, str], GridCell],
+    score: Any,
+    data: Mapping[str, Any],
+    draws: int,
+) -> tuple[dict[tuple[str, str], Interval], list[str]]:
+    """The difference of each complete cell to the complete reference of its row, and notes on what cannot be compared."""
+    found: dict[tuple[str, str], Interval] = {}
+    problems = []
+    drawing: Resampling | None = None
+    ids: tuple[str, ...] = ()
+    truth = np.empty(0)
+    for row in sorted({row for row, _ in cells}):
+        complete = [name for own, name in cells if own == row and cells[own, name].status == "done"]
+        if NONE not in complete:
+            if any(name != NONE for name in complete):
+                problems.append(f"{row}: no difference is shown, since it is not there without an extra loss, with every seed")
+            continue
+        reference: np.ndarray | None = None
+        for name in (NONE, *sorted(set(complete) - {NONE})):
+            try:
+                own, target, prediction = _predictions(placed[row, name], str(data.get("task", "regression")))
+            except (MmbenchError, ValueError) as error:
+                problems.append(f"{row}, {name}: no difference is shown: {error}")
+                if name == NONE:
+                    break
+                continue
+            if drawing is None:
+                drawing, ids, truth = Resampling(own, len(prediction), draws), own, target
+            if own != ids or not np.array_equal(truth, target):
+                problems.append(f"{row}, {name}: no difference is shown: its test samples are not those of the other runs")
+                if name == NONE:
+                    break
+                continue
+            scores = drawing.scores(score, prediction, target)
+            if reference is None:
+                reference = scores
+            else:
+                found[row, name] = drawing.interval(scores, reference)
+    return found, problems
+
+
+def _predictions(configuration: Configuration, task: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Ids, targets (N,) and predictions (S, N) or (S, N, C) on the test split, seeds ascending. Raises MmbenchError or ValueError."""
+    found = []
+    for seed in sorted(configuration.done):
+        splits = read_predictions(configuration.done[seed].folder / NAME)
+        if "test" not in splits:
+            raise ValueError("no test predictions are stored")
+        found.append(splits["test"])
+    ids, target, _ = found[0]
+    if any(other[0] != ids or not np.array_equal(other[1], target) for other in found):
+        raise ValueError("its seeds have different test samples")
+    pairs = [checked(prediction, target, task) for _, _, prediction in found]  # type: ignore[arg-type]
+    return ids, pairs[0][1], np.stack([prediction for prediction, _ in pairs])
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
