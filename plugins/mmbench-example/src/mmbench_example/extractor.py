@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -24,8 +25,9 @@ class ExampleBytes(FeatureExtractor):
         self.embedding = nn.Parameter(table, requires_grad=config.finetune)
 
     def digest(self) -> str:
-        """The table is made from its shape alone, so that and the length say what the features are."""
-        return f"bytes {self.vocabulary}x{self.width}, {self.max_tokens}"
+        """Of the table and of the length, which together say what the features are."""
+        table = hashlib.sha256(self.embedding.detach().cpu().numpy().tobytes())
+        return f"bytes {table.hexdigest()}, {self.max_tokens}"
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
         """A text -> its first bytes (T,), T <= `max_tokens`."""
