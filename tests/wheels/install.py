@@ -14,9 +14,10 @@ def main() -> None:
     shutil.rmtree(wheels, ignore_errors=True)
     for folder in sys.argv[2:]:
         subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(wheels)], cwd=ROOT / folder, check=True)
-    built = sorted(map(str, wheels.glob("*.whl")))
-    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "--reinstall-package", "mmbench", "-c", "constraints.txt"]
-    subprocess.run([*command, *built], cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable, "-c", "constraints.txt"]
+    for wheel in sorted(wheels.glob("*.whl")):
+        command += ["--reinstall-package", wheel.name.partition("-")[0].replace("_", "-"), str(wheel)]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 if __name__ == "__main__":
