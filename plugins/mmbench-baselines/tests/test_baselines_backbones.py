@@ -13,10 +13,10 @@ from mmbench.interfaces import InputSpec, ModalitySpec
 from mmbench_baselines.plugin import mmbench_components
 
 SMALL = {
+    "self_mm": {"hidden": 4, "subnet_width": {"audio": 3}, "unimodal_width": {"text": 5}, "fusion_width": 16, "text_pooling": "first"},
     "misa": {"width": 4, "feed_forward": 6, "text_pooling": "first"},
     "tfn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
     "lmf": {"hidden": {"text": 4, "audio": 3}, "text_width": 5},
-    "ef_lstm": {"width": 4, "layers": 2},
     "lf_dnn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
 }
 COMPONENTS = {component.name: component for component in mmbench_components() if component.kind == "model" and component.name in SMALL}
@@ -101,7 +101,9 @@ def test_batch_mates_do_not_matter(build, modalities, make_inputs, make_batch):
 def test_every_parameter_gets_a_gradient(build, modalities, task, make_inputs, make_batch):
     inputs = make_inputs(modalities, task)
     model = build(inputs)
-    model(make_batch(inputs, 32, least=6)).prediction.square().mean().backward()
+    result = model(make_batch(inputs, 32, least=6))
+    outputs = [result.prediction, *(result.unimodal_predictions or {}).values()]
+    sum(output.square().mean() for output in outputs).backward()
     assert not [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
