@@ -13,10 +13,13 @@ from mmbench.interfaces import InputSpec, ModalitySpec
 from mmbench_baselines.plugin import mmbench_components
 
 SMALL = {
+    "mmim": {"hidden": 4, "subnet_width": 3, "text_width": 5, "fusion_width": 6, "text_pooling": "first"},
     "self_mm": {"hidden": 4, "subnet_width": {"audio": 3}, "unimodal_width": {"text": 5}, "fusion_width": 16, "text_pooling": "first"},
     "misa": {"width": 4, "feed_forward": 6, "text_pooling": "first"},
     "tfn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
     "lmf": {"hidden": {"text": 4, "audio": 3}, "text_width": 5},
+    "ef_lstm": {"width": 4, "layers": 2},
+    "mult": {"width": 4, "heads": 2, "layers": 1, "kernel_size": {"text": 1, "audio": 3, "vision": 2}},
     "lf_dnn": {"hidden": 4, "text_width": 3, "fusion_width": 5},
 }
 COMPONENTS = {component.name: component for component in mmbench_components() if component.kind == "model" and component.name in SMALL}
