@@ -31,16 +31,19 @@ def fit(
     missing: set[str] = set()
     for loss, needs in losses:
         refusals += _refusals(loss, modalities, task)
+        causes: dict[str, list[str]] = {}
         for need in sorted(needs - provides):
-            place = f"loss {loss.name!r} needs {need!r}, which model {model.name!r} does not provide"
             if need.startswith("extra."):
-                refusals.append(f"{place}: it is a loss of another model")
+                causes.setdefault(": it is a loss of another model", []).append(need)
             elif need == "encoded" or "encoded" not in provides:
-                refusals.append(f"{place}: the model has no features of single modalities, so no adapter can make it")
+                causes.setdefault(": the model has no features of single modalities, so no adapter can make it", []).append(need)
             elif adapters == "forbid":
-                refusals.append(f"{place}, and adapters are forbidden (adapters: forbid)")
+                causes.setdefault(", and adapters are forbidden (adapters: forbid)", []).append(need)
             else:
                 missing.add(need)
+        for cause, lacking in causes.items():
+            what = " and ".join(map(repr, lacking))
+            refusals.append(f"loss {loss.name!r} needs {what}, which model {model.name!r} does not provide{cause}")
     return Fit(tuple(field for field in FIELDS if field in missing), tuple(refusals))
 
 

@@ -130,8 +130,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             refused |= {"experiment": row.resolved.experiment.name, "model": component.name, "losses": losses, "floor": False}
             _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
             write_json(row.folder / "result.json", refused)
-        else:
-            (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
+        elif (row.folder / "result.json").is_file():
+            (row.folder / "result.json").unlink()  # of a time when it was refused
     for row, seed, folder in plan.runs():
         status = run_status(folder)
         if rerun == "all" or (rerun == "failed" and status == "failed"):

@@ -46,3 +46,12 @@ def test_combinations_without_meaning_are_refused_by_name_and_reason() -> None:
     assert "no features of single modalities" in no_features.refusals[0]
     foreign = fit(MODEL, fields("encoded"), [(component("loss", "l"), fields("extra.decoded"))], ("text",), "regression", "auto")
     assert "it is a loss of another model" in foreign.refusals[0]
+
+
+def test_what_one_loss_lacks_is_one_sentence() -> None:
+    loss = component("loss", "l")
+    assert fit(MODEL, fields(), [(loss, fields("unique", "common", "extra.x"))], ("text",), "regression", "auto").refusals == (
+        "loss 'l' needs 'common' and 'unique', which model 'm' does not provide: the model has no features of single modalities, "
+        "so no adapter can make it",
+        "loss 'l' needs 'extra.x', which model 'm' does not provide: it is a loss of another model",
+    )

@@ -1,5 +1,6 @@
 """A sweep is one experiment per cell; equal cells are one run, refused ones are rows with a reason."""
 
+import dataclasses
 import json
 
 import pytest
@@ -128,6 +129,11 @@ def test_refused_cells_are_rows_and_the_others_run(tmp_path, monkeypatch, toys, 
     result = json.loads((refused[0].folder / "result.json").read_text())
     assert result["status"] == "incompatible"
     assert "needs at least 2 modalities" in result["reason"]
+    assert [loss["name"] for loss in result["losses"]] == ["pull"]
+    assert "name: toys/pull" in (refused[0].folder / "config.yaml").read_text()
+    again = dataclasses.replace(plan, rows=tuple(dataclasses.replace(row, refusal="") for row in plan.rows))
+    runner.prepare(again, None)  # as with a later version of a plugin, which fits
+    assert not (refused[0].folder / "result.json").exists()
     (tmp_path / "all.yaml").write_text(text.replace("[text, audio]]", "[audio]]"))
     with pytest.raises(ConfigError, match="needs at least 2 modalities"):
         runner.make_plan(resolving.load(tmp_path / "all.yaml"), tmp_path / "runs", None, "cpu")

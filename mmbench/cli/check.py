@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,11 @@ if TYPE_CHECKING:
     from mmbench.resolve import Resolved
 
 
+KINDS = ("model", "encoder", "loss", "training", "selection", "metrics")
+MOST_ROWS = 24
+"""A plan of more rows is shown as counts."""
+
+
 @click.command()
 @click.argument("config")
 @experiment_options
@@ -24,9 +32,13 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
     from mmbench.resolve import load
 
     cells = load(config, overrides, seeds)
-    first = next((cell for cell in cells if not cell.fit.refusals), cells[0])
-    click.echo(f"config      {config}: valid" + f", a sweep of {len(cells)} cells" * (len(cells) > 1))
-    _components(first)
+    runnable = [cell for cell in cells if not cell.fit.refusals]
+    first = (runnable or cells)[0]
+    refused = len(cells) - len(runnable)
+    sweep = f", a sweep of {len(cells)} cells" + f", of which {refused} are refused" * bool(refused)
+    click.echo(f"config      {config}: valid" + sweep * (len(cells) > 1))
+    for line in _components(runnable or cells):
+        click.echo(line)
     refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
     problems = [*refusals, *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
     dataset = None
@@ -34,7 +46,6 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
         dataset = _data(first, data_root)
     except DataError as error:
         problems.append(f"the data are missing or cannot be used: {error}")
-    runnable = [cell for cell in cells if not cell.fit.refusals]
     blocked = bool(first.missing) or dataset is None or not runnable
     if not blocked:
         _runs(cells, out, data_root, device)
@@ -48,28 +59,52 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
         sys.exit(2)
 
 
-def _components(resolved: Resolved) -> None:
+def _components(cells: list[Resolved]) -> Iterator[str]:
+    """What takes part, each line once, however many cells of a sweep share it."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for kind, line in _lines(cell):
+            found.setdefault(kind, {})[line] = None
+    for kind in KINDS:
+        yield from (f"{kind:<11} {line}" for line in found.get(kind, ()))
+        if kind == "loss":
+            yield from _adapters(cells)
+
+
+def _lines(resolved: Resolved) -> Iterator[tuple[str, str]]:
     from mmbench.metrics import METRICS
 
-    click.echo(f"model       {resolved.model.entry.key} {resolved.model.entry.version}: {resolved.model.entry.component.summary}")
+    yield "model", f"{resolved.model.entry.key} {resolved.model.entry.version}: {resolved.model.entry.component.summary}"
     for modality, section in resolved.experiment.model.encoders.items():
         found = resolved.encoders.get(modality)
-        shown = f"{found.entry.key} {found.entry.version}: {found.config}" if found else f"{section.name} (not installed)"
-        click.echo(f"encoder     {modality}: {shown}")
+        yield (
+            "encoder",
+            f"{modality}: " + (f"{found.entry.key} {found.entry.version}: {found.config}" if found else f"{section.name} (not installed)"),
+        )
     for loss in resolved.losses:
         weights = ", ".join(f"{term} {value:g}" + f" (warm-up {warmup} epochs)" * bool(warmup) for term, (value, warmup) in loss.weights.items())
-        click.echo(f"loss        {loss.entry.key} {loss.entry.version}: weights {weights}")
-    adapters = ", ".join(resolved.fit.adapters) or "none needed"
-    click.echo(f"adapters    {adapters} (adapters: {resolved.experiment.adapters})")
+        yield "loss", f"{loss.entry.key} {loss.entry.version}: weights {weights}"
     training = resolved.experiment.training
     optimizer = training.optimizer
-    click.echo(
-        f"training    {resolved.task_loss} loss, {optimizer.name} lr {optimizer.lr:g}, batch {training.batch_size} x {training.accumulation}, "
-        f"at most {training.epochs} epochs, {training.precision}, {training.threads} thread(s)"
+    yield (
+        "training",
+        f"{resolved.task_loss} loss, {optimizer.name} lr {optimizer.lr:g}, batch {training.batch_size} x {training.accumulation}, "
+        f"at most {training.epochs} epochs, {training.precision}, {training.threads} thread(s)",
     )
     direction = "" if resolved.select not in METRICS else " (higher is better)" if METRICS[resolved.select].higher_is_better else " (lower is better)"
-    click.echo(f"selection   validation {resolved.select}{direction}")
-    click.echo(f"metrics     {', '.join(resolved.experiment.metrics or resolved.manifest.metrics)}")
+    yield "selection", f"validation {resolved.select}{direction}"
+    yield "metrics", ", ".join(resolved.experiment.metrics or resolved.manifest.metrics)
+
+
+def _adapters(cells: list[Resolved]) -> Iterator[str]:
+    """Which fields adapters will add, and how; in a sweep with the cells that need them."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        groups.setdefault((", ".join(cell.fit.adapters), cell.experiment.adapters), []).append(cell.experiment.row)
+    for (fields, kind), rows in groups.items():
+        where = f" in {len(rows)} cells" * (len(cells) > 1) + f": {'; '.join(rows)}" * bool(fields and len(cells) > 1)
+        text = f"{fields or 'none needed'} (adapters: {kind}){where}"
+        yield textwrap.fill(text, 140, initial_indent="adapters    ", subsequent_indent=" " * 12)
 
 
 def _data(resolved: Resolved, data_root: Path | None) -> Any:
@@ -93,6 +128,13 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
     from mmbench.runner import make_plan, run_status
 
     plan = make_plan(cells, out, data_root, device)
+    if len(plan.rows) > MOST_ROWS:
+        counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
+        refused = sum(bool(row.refusal) for row in plan.rows)
+        floors = sum(row.floor for row in plan.rows)
+        click.echo(f"runs        {plan.folder}: {len(plan.rows) - refused - floors} configurations and {floors} floors")
+        click.echo("            " + ", ".join(f"{count} runs {state}" for state, count in counts.items()))
+        return
     for row in plan.rows:
         states = {seed: run_status(folder) or "to do" for other, seed, folder in plan.runs() if other is row}
         shown = f"{row.name}: " if len(cells) > 1 and not row.floor else ""

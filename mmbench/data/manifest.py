@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -130,6 +131,12 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
             close = difflib.get_close_matches(text.lower(), list_manifests(), 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
             raise ConfigError(f"no data set is called {text!r}. {hint}")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _read(path: Path, modified: int) -> Manifest:
+    """Each state of a file is parsed once: the cells of a sweep all name the same one."""
     try:
         return Manifest.model_validate(strict_yaml.load(path))
     except ValidationError as error:
