@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mmbench.component import FIELDS, TASKS
-from mmbench.testing.checks import Context, Failed, Subject, expect
+from mmbench.testing.checks import Context, Failed, Skipped, Subject, expect
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 HEAVY = ("torch", "torchaudio", "torchvision", "transformers", "ot")
@@ -78,6 +78,8 @@ def loads(context: Context) -> None:
 def imports(context: Context) -> None:
     """An entry module imports neither torch nor what needs it."""
     for plugin in context.plugins:
+        if plugin.problem:
+            raise Skipped("it could not be loaded")
         problem = without_torch(context)[plugin.module]
         expect(not problem, f"that {plugin.module} is imported without {', '.join(HEAVY)}", problem)
 

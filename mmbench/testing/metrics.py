@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,8 @@ def values(subject: Subject) -> None:
     for task in metric.tasks:
         for place, prediction, target in pairs(task):
             given = prediction.copy(), target.copy()
-            with np.errstate(all="raise"):
+            with np.errstate(all="raise"), warnings.catch_warnings():
+                warnings.simplefilter("error")
                 found: Any = metric.function(prediction, target)
             if metric.per_class:
                 expect(np.shape(found) == (len(CLASSES),), f"one value for each of {len(CLASSES)} classes", f"shape {np.shape(found)}", place)

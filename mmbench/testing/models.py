@@ -118,10 +118,10 @@ def _expect_sequences(field: str, declared: Mapping[str, FieldSpec], found: Mapp
 def modalities(subject: Subject) -> None:
     """The model runs with every set of modalities that is large enough, as sequences and as vectors."""
     least = subject.component.min_modalities
-    sets = [names for count in range(least, 4) for names in itertools.combinations(MODALITIES, count)]
     tokens = {"text"} if "tokens" in subject.component.needs else set()
+    sets = [names for count in range(least, 4) for names in itertools.combinations(MODALITIES, count) if tokens <= set(names)]
     for task, names, sequences in itertools.product(subject.component.tasks, sets, (True, False)):
-        case = Case(subject, make_inputs(names, task, sequences=sequences or bool(tokens), tokens=tokens & set(names)))
+        case = Case(subject, make_inputs(names, task, sequences=sequences, tokens=tokens))
         try:
             found = case.build()(case.batch())
         except Exception as error:

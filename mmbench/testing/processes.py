@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.plugins import one_line
+from mmbench.testing import extractors, losses, models
 from mmbench.testing.checks import Context, Failed, Skipped, Subject, expect
 
 CHILD = """
@@ -30,54 +31,59 @@ print(json.dumps(found))
 
 def another_process(subject: Subject) -> None:
     """Class and hyperparameters can be pickled, and a new interpreter builds the same module from them."""
-    found = _built_elsewhere(subject.context)[subject.label]
-    if found is None:
-        raise Skipped("no hyperparameters to build it with")
-    sent, seen = found
-    expect(sent == seen, f"a module of {sent} numbers in another process" if isinstance(sent, int) else "something to pickle", seen)
+    here, there = _built(subject.context)
+    size = here[subject.label]
+    if isinstance(size, Skipped):
+        raise size
+    expect(isinstance(size, int), "something to pickle", size)
+    expect(there[subject.label] == size, f"a module of {size} numbers in another process", there[subject.label])
 
 
-def _built_elsewhere(context: Context) -> dict[str, tuple[Any, Any] | None]:
-    """By component: the size of its state here, and there. One process for the whole distribution."""
-    if "pickle" not in context.cache:
-        sizes: dict[str, Any] = {}
+Sizes = dict[str, Any]
+"""By component: how many numbers its state has, or why it could not be built."""
+
+
+def _built(context: Context) -> tuple[Sizes, Sizes]:
+    """The modules of a distribution, built in this process and in a new one, which is the same for all of them."""
+    if "processes" not in context.cache:
+        here: Sizes = {}
         contents: dict[str, bytes] = {}
         for entry in context.entries:
+            subject = Subject(context, entry)
             if entry.component.kind not in ("model", "loss", "extractor"):
                 continue
-            subject = Subject(context, entry)
             try:
-                arguments = _arguments(subject)
-                if arguments is None:
-                    sizes[subject.label] = None
-                    continue
-                module = entry.load()(*arguments)
-                sizes[subject.label] = sum(value.numel() for value in module.state_dict().values())
+                module, arguments = _build(subject)
                 contents[subject.label] = pickle.dumps((type(module), arguments))
+                here[subject.label] = sum(value.numel() for value in module.state_dict().values())
+            except Skipped as reason:
+                here[subject.label] = reason
             except Exception as error:
-                sizes[subject.label] = one_line(error)
-        there: dict[str, Any] = {}
-        if contents:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "components"
-                file.write_bytes(pickle.dumps(contents))
-                given = json.dumps([sys.path, str(file)])
-                done = subprocess.run([sys.executable, "-c", CHILD], input=given, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise Failed(f"expected an interpreter that ends well; seen exit code {done.returncode}: {done.stderr.strip()[-300:]}")
-            there = json.loads(done.stdout.splitlines()[-1])
-        pairs = {label: None if size is None else (size, there.get(label, size if isinstance(size, str) else "")) for label, size in sizes.items()}
-        context.cache["pickle"] = {k: (v if v is None or not isinstance(v[0], str) else ("", v[0])) for k, v in pairs.items()}
-    found: dict[str, tuple[Any, Any] | None] = context.cache["pickle"]
+                here[subject.label] = one_line(error)
+        context.cache["processes"] = here, _elsewhere(contents)
+    found: tuple[Sizes, Sizes] = context.cache["processes"]
     return found
 
 
-def _arguments(subject: Subject) -> tuple[Any, ...] | None:
-    """What the component's class is called with, or None where there are no hyperparameters to call it with."""
-    from mmbench.testing import extractors, losses, models
-
+def _build(subject: Subject) -> tuple[Any, tuple[Any, ...]]:
+    """A module, and what its class was called with."""
+    if subject.component.kind == "extractor":
+        return extractors.build(subject), (subject.config(),)
+    arguments: tuple[Any, ...]
     if subject.component.kind == "model":
-        return next(models.cases(subject)).inputs, subject.config()
-    if subject.component.kind == "loss":
-        return next(losses.cases(subject)).spec, subject.config()
-    return (subject.config(),) if extractors.given(subject) else None
+        arguments = next(models.cases(subject)).inputs, subject.config()
+    else:
+        arguments = next(losses.cases(subject)).spec, subject.config()
+    return subject.entry.load()(*arguments), arguments
+
+
+def _elsewhere(contents: dict[str, bytes]) -> Sizes:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "components"
+        file.write_bytes(pickle.dumps(contents))
+        given = json.dumps([sys.path, str(file)])
+        done = subprocess.run([sys.executable, "-c", CHILD], input=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"expected an interpreter that ends well; seen exit code {done.returncode}: {done.stderr.strip()[-300:]}")
+    found: Sizes = json.loads(done.stdout.splitlines()[-1])
+    return found

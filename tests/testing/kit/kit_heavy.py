@@ -1,0 +1,14 @@
+"""An entry module, and a config, that import torch."""
+
+import torch  # noqa: F401
+
+from mmbench import Component, ComponentConfig, hookimpl
+
+
+class Config(ComponentConfig):
+    pass
+
+
+@hookimpl
+def mmbench_components():
+    yield Component("executor", "heavy", "kit_rest:Executor", "a test")

@@ -1,0 +1,97 @@
+"""Metrics, extractors and executors: ones that keep every contract, and ones that break one each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmbench.component import Metric, RunOutcome
+
+REGRESSION = ("regression",)
+
+
+def good(prediction, target):
+    """Mean absolute error."""
+    return float(np.mean(np.abs(prediction - target)))
+
+
+def classes(prediction, target):
+    """Share of each class that is recognised."""
+    hit = prediction.argmax(1) == target
+    return np.array([hit[target == label].mean() if (target == label).any() else np.nan for label in range(prediction.shape[1])])
+
+
+def _undocumented(prediction, target):
+    return good(prediction, target)
+
+
+def _sorts(prediction, target):
+    """It sorts its argument."""
+    prediction.sort()
+    return good(prediction, target)
+
+
+def _warns(prediction, target):
+    """A division by the spread."""
+    return good(prediction, target) / float(np.std(target))
+
+
+def _empty(prediction, target):
+    """The mean of what may be empty."""
+    return float(np.mean(np.abs(prediction - target)[target != 0]))
+
+
+def _first(prediction, target):
+    """The first sample counts twice."""
+    return (good(prediction, target) + float(abs(prediction[0] - target[0]))) / 2
+
+
+def _constant(prediction, target):
+    """Always the same."""
+    return 0.5
+
+
+def metric(name, function=good, higher=False, limits=(0.0, float("inf")), tasks=REGRESSION, **more):
+    return Metric(name, function, higher, limits, tasks, "a test", **more)
+
+
+METRICS = {
+    "good": metric("good"),
+    "classes": metric("classes", classes, True, (0.0, 1.0), ("classification",), per_class=True),
+    "renamed": metric("another-name"),
+    "undocumented": metric("undocumented", _undocumented),
+    "whole": metric("whole", lambda p, y: int(good(p, y))),
+    "outside": metric("outside", limits=(0.0, 0.5)),
+    "sorts": metric("sorts", _sorts),
+    "warns": metric("warns", _warns),
+    "empty": metric("empty", _empty),
+    "reversed": metric("reversed", higher=True),
+    "constant": metric("constant", _constant),
+    "first": metric("first", _first),
+    "doubled": metric("doubled", lambda p, y: 2 * good(p, y)),
+}
+NOT_A_METRIC = good
+
+
+class Executor:
+    """Every run fails."""
+
+    def submit(self, runs):
+        for run in runs:
+            yield RunOutcome(run, "failed", "this executor executes nothing")
+
+
+class Forgetful(Executor):
+    def submit(self, runs):
+        yield from list(super().submit(runs))[:1]
+
+
+class Lying(Executor):
+    def submit(self, runs):
+        for run in runs:
+            yield RunOutcome(run, "done")
+
+
+class Silent(Executor):
+    def submit(self, runs):
+        for run in runs:
+            yield RunOutcome(run, "failed")
