@@ -52,6 +52,7 @@ class MISA(FusionModel):
             x = cleaned(batch.inputs[m])
             h = self.projections[m](self.readers[m](x) if m in self.readers else pooled_text(x, self.text_pooling))  # (B, width)
             encoded[m] = utterance(h, x)
+            h = encoded[m].values[:, 0]  # what follows rests on what is shown, so that its gradient is that of the features
             unique[m], common[m] = utterance(self.unique[m](h), x), utterance(self.common(h), x)
         tokens = torch.cat([x.values for x in (*unique.values(), *common.values())], 1)  # (B, 2M, width)
         fused = self.fusion(tokens).flatten(1)  # (B, 2M * width)
