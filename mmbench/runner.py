@@ -73,7 +73,7 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
         earlier = rows.get(folder)
         name = f"{earlier.name} = {cell.name}" if earlier else cell.name  # equal by construction: one run under two names
         rows[folder] = Row(name, cell, folder, cell.model.entry.component.floor, "; ".join(cell.fit.refusals))
-        for floor in _floors(cell):
+        for floor in _floors(cell) if not cell.fit.refusals else ():
             folder = out / cell.experiment.name / _label(floor, datasets[key])
             floors.setdefault(folder, Row(floor.model.entry.component.name, floor, folder, True))
     return Plan((*rows.values(), *(row for folder, row in floors.items() if folder not in rows)), tuple(datasets.values()), device)

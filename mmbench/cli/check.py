@@ -149,6 +149,7 @@ def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     from mmbench.component import FitContext
     from mmbench.runner import open_data
     from mmbench.training.encoders import build_encoders, prepare
+    from mmbench.training.loop import gradient_norms
     from mmbench.training.network import Network, task_loss
     from mmbench.training.seeds import seed_everything
     from mmbench.training.tensors import TensorSplit
@@ -171,7 +172,14 @@ def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     batch = train.batch(torch.arange(train.size))
     representation = network(batch)
     terms = {"task": task_loss(resolved.task_loss, representation.prediction, batch.target), **network.terms(representation, batch, 10**6)}
+    norms = gradient_norms(terms, representation)
     total = torch.stack(list(terms.values())).sum()
     if total.requires_grad:
         total.backward()
     click.echo("two samples " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+    if norms:
+        click.echo("gradients   at encoded: " + ", ".join(f"{name.removeprefix('gradient.')} {value.item():.4g}" for name, value in norms.items()))
+    for name, module in network.adapters.named_children() if network.adapters is not None else ():
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        if parameters and all(p.grad is None for p in parameters):
+            click.echo(f"warning     adapter {name}: no loss here trains it, so that it stays as random as it starts")

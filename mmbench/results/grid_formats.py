@@ -195,15 +195,15 @@ def _heading(grid: Grid, style: Style) -> str:
 def _plain(grid: Grid, style: Style, size: int) -> str:
     text = [_heading(grid, style), ""]
     for names in _blocks(grid, size):
-        table: list[list[str]] = [["", *map(style.escape, names)]]
-        starts = []
+        table = _stacked("", [_head(name, style) for name in names])
+        rule, starts = len(table), []
         for row in grid.rows:
             cells = [lines_of(grid, grid.cells.get((row, name)), style) for name in names]
             starts.append(len(table))
-            table += [list(line) for line in zip_longest([style.escape(row)], *cells, fillvalue="")]
+            table += _stacked(style.escape(row), cells)
         widths = [max(width(line[column]) for line in table) for column in range(len(names) + 1)]
         for index, line in enumerate(table):
-            if index == 1:
+            if index == rule:
                 text.append("  ".join("-" * size for size in widths))
             elif index in starts:
                 text.append("")
@@ -213,10 +213,19 @@ def _plain(grid: Grid, style: Style, size: int) -> str:
     return "\n".join(text + explanations(grid, style)) + "\n"
 
 
+def _head(name: str, style: Style) -> list[str]:
+    """The losses of a column, one line each."""
+    return style.escape(name).replace(" + ", " +\n").split("\n")
+
+
+def _stacked(name: str, cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(line) for line in zip_longest([name], *cells, fillvalue="")]
+
+
 def _github(grid: Grid, style: Style, size: int) -> str:
     text = [f"### {_heading(grid, style)}", ""]
     for names in _blocks(grid, size):
-        text += [f"| {' | '.join(['', *map(style.escape, names)])} |", "|" + " --- |" * (len(names) + 1)]
+        text += [f"| {' | '.join(['', *('<br>'.join(_head(name, style)) for name in names)])} |", "|" + " --- |" * (len(names) + 1)]
         for row in grid.rows:
             cells = ["<br>".join(lines_of(grid, grid.cells.get((row, name)), style)).replace("*", r"\*") for name in names]
             text.append(f"| {' | '.join([style.escape(row), *cells])} |")
@@ -227,7 +236,12 @@ def _github(grid: Grid, style: Style, size: int) -> str:
 def _latex(grid: Grid, style: Style, size: int) -> str:
     text = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{_heading(grid, style)}}}"]
     for names in _blocks(grid, size):
-        text += [f"\\begin{{tabular}}{{l{'c' * len(names)}}}", "\\toprule", " & ".join(["", *map(style.escape, names)]) + r" \\", "\\midrule"]
+        text += [
+            f"\\begin{{tabular}}{{l{'c' * len(names)}}}",
+            "\\toprule",
+            " & ".join(["", *(_stack(_head(name, style)) for name in names)]) + r" \\",
+            "\\midrule",
+        ]
         for row in grid.rows:
             cells = [_stack(lines_of(grid, grid.cells.get((row, name)), style)) for name in names]
             text.append(" & ".join([style.escape(row), *cells]) + r" \\")

@@ -130,7 +130,7 @@ def _train_epoch(network: Network, optimizer: Any, schedule: Schedule | None, tr
                 terms = {"task": task_loss(protocol.task_loss, representation.prediction, batch.target)}
                 terms.update(network.terms(representation, batch, epoch))
             if not sums:
-                sums.update(_gradient_norms(terms, representation))
+                sums.update(gradient_norms(terms, representation))
             size = len(batch.index)
             if optimizer is not None:
                 (torch.stack([term.float() for term in terms.values()]).sum() * (size / samples)).backward()
@@ -158,7 +158,7 @@ def _clip(optimizer: Any, training: TrainingConfig) -> None:
         torch.nn.utils.clip_grad_value_(parameters, training.clip_value)
 
 
-def _gradient_norms(terms: Mapping[str, Tensor], representation: Representation) -> dict[str, Tensor]:
+def gradient_norms(terms: Mapping[str, Tensor], representation: Representation) -> dict[str, Tensor]:
     """Norm of each weighted term's gradient in the encoded features: how hard the term pulls at the encoders. Once per epoch."""
     encoded = [sequence.values for sequence in representation.encoded.values() if sequence.values.requires_grad]
     norms = {}
