@@ -13,7 +13,7 @@ RELEASED = "released code (CMU-MOSI)"
 
 
 class SelfMMConfig(ComponentConfig):
-    """The backbone (paper, sections 3.2 and 3.3). A mapping is by modality, and one that it does not name gets 16."""
+    """The backbone (paper, 'Overall Architecture'). A mapping is by modality, and one that it does not name gets 16."""
 
     hidden: Count | dict[str, Count] = option(
         {"audio": 16, "vision": 32}, "width of the LSTM of a modality that is not text; 16 for one that is not named", RELEASED
@@ -32,7 +32,7 @@ class SelfMMConfig(ComponentConfig):
 
 
 class SelfSupervisedLabelsConfig(ComponentConfig):
-    """Paper, section 3.4: nothing to choose."""
+    """Paper, 'ULGM': nothing to choose."""
 
 
 COMPONENTS: tuple[Component, ...] = (
@@ -42,7 +42,7 @@ COMPONENTS: tuple[Component, ...] = (
         target="mmbench_baselines.self_mm.model:SelfMM",
         config="mmbench_baselines.self_mm.config:SelfMMConfig",
         summary="text vector and LSTMs, late fusion, and a prediction of each modality",
-        paper=f"{PAPER}, sections 3.2 and 3.3",
+        paper=f"{PAPER}, 'Overall Architecture'",
         provides=frozenset({"encoded", "unimodal_predictions"}),
         min_modalities=2,
     ),
@@ -52,7 +52,7 @@ COMPONENTS: tuple[Component, ...] = (
         target="mmbench_baselines.self_mm.losses:SelfSupervisedLabels",
         config="mmbench_baselines.self_mm.config:SelfSupervisedLabelsConfig",
         summary="L1 of each modality's prediction against a label that its distances to the class centres generate (regression only)",
-        paper=f"{PAPER}, section 3.4 and Algorithm 1",
+        paper=f"{PAPER}, 'ULGM', 'Optimization Objectives' and Algorithm 1",
         needs=frozenset({"encoded", "unimodal_predictions"}),
         terms=("unimodal",),
         tasks=("regression",),

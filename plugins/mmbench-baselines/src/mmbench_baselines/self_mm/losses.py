@@ -23,7 +23,7 @@ EPSILON = 1e-8
 
 
 class SelfSupervisedLabels(AlignmentLoss):
-    """L = Σ_m mean_i tanh|y_i^m - y_i| · |ŷ_i^m - y_i^m| with a label y^m for each sample and modality. Source: section 3.4, Algorithm 1.
+    """L = Σ_m mean_i tanh|y_i^m - y_i| · |ŷ_i^m - y_i^m| with a label y^m for each sample and modality. Source: paper, 'ULGM', Algorithm 1.
 
     ŷ^m: `unimodal_predictions` (B,). y^m starts as the multimodal label y, so that the loss is 0 in the first two epochs. In epoch n = 2, 3, ...,
     with δ = (‖F - C⁻‖ - ‖F - C⁺‖) / (‖F - C⁺‖ + ε) of the fused features F, δ_m of those of the modality (the masked mean of `encoded`), and

@@ -29,7 +29,7 @@ class SelfMM(FusionModel):
     two or more modalities. Prediction, and each of `unimodal_predictions`: (B,), or (B, classes) logits. `fused` (B, fusion_width): F.
     `encoded`: the vectors F_m, zeros for a modality without a real frame; they do not enter F, which reads the u_m beside them.
     Parameter groups `audio`, `vision` (each modality but text): its LSTM with its linear layer. ValueError: inputs that are no features.
-    Source: paper, sections 3.2 and 3.3; released code for the depths.
+    Source: paper, 'Overall Architecture'; released code for the depths.
     """
 
     def __init__(self, inputs: InputSpec, config: SelfMMConfig):
