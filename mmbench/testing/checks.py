@@ -5,6 +5,7 @@ A check is a function of a `Subject` whose docstring's first line is the rule th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -61,7 +62,7 @@ CHECKS: tuple[Check, ...] = (
     *_checks("model", "models", "fields", "modalities", "padding", "batch-of-one", "empty-modality", "gradients", "seed", "evaluation", "state"),
     *_checks("model", "models", "float64", "bf16", "gpu"),
     *_checks("model", "processes", "another-process"),
-    *_checks("loss", "losses", "terms", "bound", "padding", "batch-of-one", "empty-modality", "gradients", "seed", "evaluation", "state"),
+    *_checks("loss", "losses", "terms", "needs", "bound", "padding", "batch-of-one", "empty-modality", "gradients", "seed", "evaluation", "state"),
     *_checks("loss", "losses", "float64", "bf16", "gpu"),
     *_checks("loss", "processes", "another-process"),
     *_checks("metric", "metrics", "record", "values", "direction", "order", "reference"),
@@ -116,7 +117,7 @@ class Subject:
         """The hyperparameters, checked. Raises `Failed` where they are refused, or where one without a default is not given."""
         cls = self.entry.load_config()
         try:
-            return cls.model_validate({**self.options, **changes})
+            return cls.model_validate_json(json.dumps({**self.options, **changes}), strict=True)  # as a config file is read
         except ValidationError as error:
             missing = [".".join(map(str, problem["loc"])) for problem in error.errors() if problem["type"] == "missing"]
             if missing:

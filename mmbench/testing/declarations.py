@@ -121,7 +121,7 @@ def config(subject: Subject) -> None:
     if subject.component.kind == "extractor" and _needs_weights(subject):
         return
     value = subject.config()
-    again = cls.model_validate(json.loads(value.model_dump_json()))
+    again = cls.model_validate_json(value.model_dump_json(), strict=True)
     expect(again == value, f"that {value!r} comes back from JSON", repr(again))
     for name in ("needs", "provides"):
         if hasattr(value, name):

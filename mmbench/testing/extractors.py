@@ -14,7 +14,7 @@ from mmbench.errors import ConfigError
 from mmbench.interfaces import FeatureExtractor
 from mmbench.testing import tensors
 from mmbench.testing.checks import Failed, Skipped, Subject, expect
-from mmbench.testing.tensors import difference, expect_close, expect_finite
+from mmbench.testing.tensors import expect_close, expect_finite
 from mmbench.training.seeds import seed_everything
 
 EXACT, BF16, GPU = 1e-4, 0.1, 1e-3
@@ -207,9 +207,9 @@ def bf16(subject: Subject) -> None:
 
 def gpu(subject: Subject) -> None:
     """A GPU gives what the CPU gives, up to 0.001."""
-    device = tensors.need_gpu()
-    extractor = build(subject)
-    given_raw = raw(subject, extractor)
-    cpu = evaluated(extractor, given_raw).values
-    cuda = evaluated(extractor.to(device), Sequence(given_raw.values.to(device), given_raw.mask.to(device))).values
-    expect(difference(cuda, cpu) <= GPU, "the features of the CPU", f"a difference of {difference(cuda, cpu):.2g}")
+    with tensors.gpu() as device:
+        extractor = build(subject)
+        given_raw = raw(subject, extractor)
+        cpu = evaluated(extractor, given_raw).values
+        cuda = evaluated(extractor.to(device), Sequence(given_raw.values.to(device), given_raw.mask.to(device))).values
+        expect_close(cuda, cpu, GPU, "the features of the CPU", "four samples")

@@ -5,6 +5,7 @@ A loss that needs ``extra.<key>`` is tested on the models of its own distributio
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor
 
 from mmbench.batch import Batch, Representation
-from mmbench.component import InputSpec, RepresentationSpec
+from mmbench.component import FIELDS, InputSpec, RepresentationSpec
 from mmbench.interfaces import AlignmentLoss, FusionModel
+from mmbench.plugins import one_line
 from mmbench.testing import tensors
 from mmbench.testing.checks import Failed, Skipped, Subject, expect
 from mmbench.testing.factories import fit_context, make_batch, make_inputs
 from mmbench.testing.reference import Reference, complete, completed, cut, leaves
-from mmbench.testing.tensors import difference, expect_close, expect_finite, state_of
+from mmbench.testing.tensors import expect_close, expect_finite, state_of
 from mmbench.training.seeds import seed_everything
 
 EXACT, DOUBLE, BF16, GPU, BOUND = 1e-4, 1e-3, 0.05, 1e-3, 1e-5
@@ -61,13 +63,13 @@ class Case:
     def spec(self) -> RepresentationSpec:
         return completed(self.own.spec, self.reference.spec) if self.own else self.reference.spec
 
-    def build(self, seed: int = 0) -> AlignmentLoss:
+    def build(self, seed: int = 0, spec: RepresentationSpec | None = None) -> AlignmentLoss:
         """The loss with the weights of a seed, in training mode, with all terms active and the first epoch begun."""
         seed_everything(seed, "conformance")
         loss: Any = self.subject.entry.load()
         if not (isinstance(loss, type) and issubclass(loss, AlignmentLoss)):
             raise Failed(f"expected a subclass of mmbench.interfaces.AlignmentLoss at {self.subject.component.target}; seen {loss!r}")
-        built = loss(self.spec, self.subject.config())
+        built = loss(spec or self.spec, self.subject.config())
         built.active = frozenset(terms_of(self.subject))
         built.on_fit_start(fit_context(self.inputs))
         built.on_epoch_start(1)
@@ -124,7 +126,7 @@ def values(loss: AlignmentLoss, case: Case, batch: Batch) -> dict[str, Tensor]:
 
 
 def terms(subject: Subject) -> None:
-    """The loss returns the declared terms, each a finite scalar that carries a gradient, and what is not active may be left out."""
+    """The loss returns the declared terms, each a finite scalar that carries a gradient; what is not active may be left out."""
     names = terms_of(subject)
     for case in cases(subject):
         loss = case.build()
@@ -133,6 +135,9 @@ def terms(subject: Subject) -> None:
         for unimodal in (False, True) if case.inputs.task == "regression" else (False,):
             batch = case.batch(unimodal=unimodal)
             _expect_terms(loss(case.features(batch), batch), names, case)
+            for name, value in loss.diagnostics.items():
+                detached = isinstance(value, Tensor) and value.numel() == 1 and not value.requires_grad
+                expect(detached, f"the diagnostic {name!r} as a detached scalar", value, case.label)
         for name in names:
             loss.active = frozenset({name})
             _expect_terms(loss(case.features(batch), batch), (name,), case)
@@ -146,6 +151,19 @@ def _expect_terms(found: Any, names: tuple[str, ...], case: Case) -> None:
         expect(isinstance(value, Tensor) and value.ndim == 0, f"a scalar {name}", getattr(value, "shape", value), case.label)
         expect_finite(value, name, case.label)
         expect(value.requires_grad, f"a {name} that carries a gradient", "one that does not", case.label)
+
+
+def needs(subject: Subject) -> None:
+    """The loss reads no field that it does not declare: it runs where a model fills the others with nothing."""
+    for case in cases(subject):
+        full, batch = case.spec, case.batch()
+        absent = [field for field in FIELDS if field not in needs_of(subject)]
+        nothing: dict[str, Any] = {field: {} if field == "encoded" else None for field in absent}
+        loss = case.build(spec=dataclasses.replace(full, **nothing))
+        try:
+            loss(dataclasses.replace(case.features(batch), **nothing), batch)
+        except Exception as error:
+            raise Failed(f"expected that it runs without {', '.join(absent)}; seen {one_line(error)} ({case.label})") from error
 
 
 def bound(subject: Subject) -> None:
@@ -213,7 +231,7 @@ def _backward(loss: AlignmentLoss, case: Case, batch: Batch, place: str) -> Repr
 
 def gradients(subject: Subject) -> None:
     """Over three epochs every trainable parameter of the loss, and at least one field that it needs, gets a finite gradient that is not zero."""
-    needs = needs_of(subject) or {"fused", "prediction"}
+    read = needs_of(subject) or {"fused", "prediction"}
     for case in cases(subject):
         loss, reached, fields = case.build(), set(), set()
         for epoch in (1, 2, 3):
@@ -221,14 +239,14 @@ def gradients(subject: Subject) -> None:
                 loss.on_epoch_start(epoch)
             for step in range(2):
                 representation = _backward(loss, case, case.batch(6, seed=10 * epoch + step), case.label)
-                fields |= {need for need in needs for leaf in leaves(representation, need) if leaf.grad is not None and leaf.grad.any()}
+                fields |= {need for need in read for leaf in leaves(representation, need) if leaf.grad is not None and leaf.grad.any()}
                 with torch.no_grad():
                     for name, parameter in tensors.trainable(loss):
                         if parameter.grad is not None:
                             reached |= {name} if parameter.grad.any() else set()
                             tensors.step(parameter)
             loss.on_epoch_end(epoch)
-        expect(fields, f"a gradient with respect to one of {', '.join(sorted(needs))}", "none", case.label)
+        expect(fields, f"a gradient with respect to one of {', '.join(sorted(read))}", "none", case.label)
         lost = [name for name, _ in tensors.trainable(loss) if name not in reached]
         expect(not lost, "a gradient for every trainable parameter", f"none for {', '.join(lost)}", case.label)
 
@@ -315,14 +333,14 @@ def bf16(subject: Subject) -> None:
 
 def gpu(subject: Subject) -> None:
     """A GPU gives what the CPU gives, up to 0.001. Dropout draws otherwise there: the loss is compared in evaluation mode."""
-    device = tensors.need_gpu()
-    for case in cases(subject):
-        batch = case.batch()
-        features = case.features(batch)
-        cpu = case.build().eval()(features, batch)
-        cuda = case.build().eval().to(device)(on(features, device), tensors.moved(batch, device))
-        for name, value in cpu.items():
-            expect(difference(cuda[name], value) <= GPU, f"the {name} of the CPU", f"a difference of {difference(cuda[name], value):.2g}", case.label)
+    with tensors.gpu() as device:
+        for case in cases(subject):
+            batch = case.batch()
+            features = case.features(batch)
+            cpu = case.build().eval()(features, batch)
+            cuda = case.build().eval().to(device)(on(features, device), tensors.moved(batch, device))
+            for name, value in cpu.items():
+                expect_close(cuda[name], value, GPU, f"the {name} of the CPU", case.label)
 
 
 def on(representation: Representation, device: str) -> Representation:

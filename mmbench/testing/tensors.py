@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -158,8 +159,10 @@ def step(parameter: nn.Parameter) -> None:
         parameter.sub_(0.01 * parameter.grad / parameter.grad.norm().clamp(min=1e-6))
 
 
-def need_gpu() -> str:
-    """The device to compare the CPU with. Raises `Skipped` where there is none."""
+@contextmanager
+def gpu() -> Iterator[str]:
+    """The device to compare the CPU with, computing in full float32. Raises `Skipped` where there is none."""
     if not torch.cuda.is_available():
         raise Skipped("no CUDA device")
-    return "cuda"
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield "cuda"

@@ -129,13 +129,13 @@ def test_importing_the_kit_imports_neither_torch_nor_pytest() -> None:
 
 
 @pytest.fixture
-def test_verb(broken, monkeypatch):
+def verb(broken, monkeypatch):
     monkeypatch.setattr(plugins, "catalogue", lambda: broken)
     return lambda *arguments: CliRunner().invoke(command, arguments)
 
 
-def test_the_verb_says_what_failed_and_by_which_rule(test_verb) -> None:
-    done = test_verb("kit", "-k", "metric:[gr]*")
+def test_the_verb_says_what_failed_and_by_which_rule(verb) -> None:
+    done = verb("kit", "-k", "metric:[gr]*")
     assert done.exit_code == 1
     lines = done.output.splitlines()
     assert lines[0] == "kit 1.0"
@@ -145,16 +145,16 @@ def test_the_verb_says_what_failed_and_by_which_rule(test_verb) -> None:
     assert lines[-2:] == ["skipped: 3 x no reference function was given", "16 passed, 2 failed, 3 skipped"]
 
 
-def test_the_verb_lists_every_check_on_request(test_verb) -> None:
-    assert "direction" not in test_verb("kit", "-k", "metric:good").output
-    done = test_verb("kit", "--verbose", "-k", "metric:good")
+def test_the_verb_lists_every_check_on_request(verb) -> None:
+    assert "direction" not in verb("kit", "-k", "metric:good").output
+    done = verb("kit", "--verbose", "-k", "metric:good")
     assert done.exit_code == 0
     assert "    passed direction\n" in done.output
     assert "    skipped reference: no reference function was given\n" in done.output
 
 
-def test_the_verb_without_a_distribution_tests_all_of_them(test_verb) -> None:
-    done = test_verb("-k", "plugin:*")
+def test_the_verb_without_a_distribution_tests_all_of_them(verb) -> None:
+    done = verb("-k", "plugin:*")
     assert done.exit_code == 1
     assert [line for line in done.output.splitlines() if line.endswith(" 1.0")] == [
         f"{name} 1.0" for name in ("mmbench", "kit", "heavy", "absent", "empty")
@@ -162,8 +162,8 @@ def test_the_verb_without_a_distribution_tests_all_of_them(test_verb) -> None:
     assert "FAILED loads: expected that kit_absent can be loaded; seen ModuleNotFoundError: No module named 'kit_absent' (absent)" in done.output
 
 
-def test_the_verb_refuses_what_matches_nothing(test_verb) -> None:
-    assert "no check matches 'zzz'" in test_verb("kit", "-k", "zzz").output
+def test_the_verb_refuses_what_matches_nothing(verb) -> None:
+    assert "no check matches 'zzz'" in verb("kit", "-k", "zzz").output
     done = subprocess.run([sys.executable, "-m", "mmbench", "test", "mmbenc"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: no installed plugin belongs to a distribution 'mmbenc'. Did you mean 'mmbench'?\n"

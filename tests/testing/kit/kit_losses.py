@@ -87,6 +87,18 @@ class Detached(Good):
         return {name: value.detach() for name, value in super().forward(representation, batch).items()}
 
 
+class Attached(Good):
+    def change(self, vectors):
+        self.diagnostics["size"] = self.map.weight.square().mean()
+        return vectors
+
+
+class ReadsMore(Good):
+    def forward(self, representation, batch):
+        size = sum(sequence.values.square().mean() for sequence in representation.unique.values())
+        return {name: value + 0.0 * size for name, value in super().forward(representation, batch).items()}
+
+
 class NeedsBoth(Good):
     """Cannot do with a part of its terms."""
 
@@ -109,7 +121,8 @@ class CountsPadding(Good):
 
 class SpreadOfOne(Good):
     def change(self, vectors):
-        return (vectors - vectors.mean(1, keepdim=True)) / (vectors.std(1, keepdim=True) + 1)
+        centred = vectors - vectors.mean(1, keepdim=True)
+        return centred / (1 + centred.square().sum(1, keepdim=True) / (vectors.shape[1] - 1))  # 0 / 0 for a batch of one
 
 
 class DividesByZero(Good):
