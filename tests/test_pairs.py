@@ -5,16 +5,19 @@ And the matrix, the config of all these pairs: it names every method of this rep
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
 from mmbench import plugins, runner  # noqa: E402
 from mmbench import resolve as resolving  # noqa: E402
+from mmbench.cli import report, run  # noqa: E402
 from mmbench.compatibility import fit  # noqa: E402
 from mmbench.component import FitContext  # noqa: E402
 from mmbench.plugins import GROUP, Entry, catalogue  # noqa: E402
@@ -204,3 +207,41 @@ def test_refused_cells_of_the_matrix_are_rows_with_their_reason(tmp_path, monkey
     refused = {row.name: row.refusal for row in plan.rows if row.refusal}
     assert "the model has no features of single modalities" in refused["ef_lstm, homogeneity"]
     assert len(plan.rows) == len(cells) + sum(row.floor for row in plan.rows)
+
+
+def test_one_switch_compares_the_kinds_of_adapters() -> None:
+    own("model")
+    cells = {cell.experiment.row: cell for cell in load("adapters")}
+    assert {row: cell.experiment.adapters for row, cell in cells.items() if cell.losses} == {kind: kind for kind in ("auto", "frozen", "trained")}
+    assert {cell.fit.adapters for cell in cells.values() if cell.losses} == {("common", "unique")}
+    assert [row for row, cell in cells.items() if not cell.losses] == ["none"]
+    (one,) = load("decalign_mosi", ["adapters=frozen"])
+    assert one.experiment.adapters == "frozen"
+
+
+def test_a_run_stores_its_adapters_and_gradients_and_stands_in_a_grid(tmp_path, monkeypatch) -> None:
+    """The whole way, by the verbs: a run in its own process, its record, and a grid of it."""
+    own("model")
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+    settings = [
+        "data.simulated=true",
+        "data.samples=60",
+        "training.epochs=1",
+        "sweep.kind.none=null",
+        "sweep.kind.auto=null",
+        "sweep.kind.frozen=null",
+    ]
+    arguments = ["adapters", *(part for setting in settings for part in ("--set", setting)), "--seeds", "1", "--out", str(tmp_path / "runs")]
+    done = CliRunner().invoke(run.command, [*arguments, "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (path,) = tmp_path.glob("runs/adapters/lf_dnn-*/seed-1/result.json")
+    result = json.loads(path.read_text())
+    assert {part["field"]: part["kind"] for part in result["adapters"]} == dict.fromkeys(("projections", "common", "unique"), "trained")
+    assert set(result["gradients"]) == {"task", "decoupling.decoupling"}
+    assert all(value > 0 for value in result["gradients"].values())
+    done = CliRunner().invoke(report.command, [str(tmp_path / "runs"), "--grid", "mae", "--format", "json"], catch_exceptions=False)
+    (cell,) = json.loads(done.output)[0]["cells"]
+    assert (cell["backbone"], cell["losses"], cell["simulated"], cell["status"]) == ("lf_dnn", "decoupling", True, "done")
+    assert cell["gradients"] == result["gradients"]
+    assert cell["adapters"] == result["adapters"]
+    assert cell["mean"] == result["metrics"]["test"]["mae"]

@@ -97,6 +97,7 @@ def test_an_early_failure_takes_its_place_from_its_folder(tmp_path: Path) -> Non
         ({"metrics": {"valid": {}}}, "has no metrics.test"),
         ({"metrics": {"test": {"mae": "low"}}}, "metrics.test.mae is 'low'"),
         ({"metrics": {"test": 3}}, "metrics.test is not an object"),
+        ({"gradients": {"task": "steep"}}, "gradients.task is 'steep'"),
         ({"data": {}}, "has no data.name"),
         ({"data": {"name": "mosi", "modalities": "text"}}, "data.modalities is 'text'"),
         ({"data": {"name": ["mosi"]}}, "data.name is"),
