@@ -51,5 +51,6 @@ COMPONENTS: tuple[Component, ...] = (
         paper="Tsai, Bai, Liang, Kolter, Morency, Salakhutdinov (2019): Multimodal Transformer for Unaligned Multimodal Language Sequences",
         provides=frozenset({"encoded"}),
         min_modalities=2,
+        small={"width": 8, "heads": 2, "layers": 1},
     ),
 )

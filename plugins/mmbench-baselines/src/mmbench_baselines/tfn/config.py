@@ -32,5 +32,6 @@ COMPONENTS: tuple[Component, ...] = (
         paper="Zadeh, Chen, Poria, Cambria, Morency (2017): Tensor Fusion Network for Multimodal Sentiment Analysis",
         provides=frozenset({"encoded"}),
         min_modalities=2,
+        small={"hidden": 8, "text_width": 4, "fusion_width": 8},
     ),
 )
