@@ -38,8 +38,8 @@ def metric(name, target=None, tasks=("regression",)):
 MODELS = """Good NoModel WrongShape WrongWidth NeedsText NeedsFrames CountsPadding ReadsPadding ComparesSamples RefusesOne DividesByZero
     RootOfZero Dead DeadValue ZeroStart Unseeded UnseededDropout CountsAlways Overwrites DropsAlways RemembersElsewhere LosesState PicklesState
     SingleOnly SingleOutput LosesDigits LeftBehind Local""".split()  # noqa: SIM905
-LOSSES = """Good NoLoss Missing PerSample Detached Attached ReadsMore NeedsBoth Explodes CountsPadding SpreadOfOne DividesByZero RootOfZero Dead CutOff
-    Unseeded RemembersAlways RemembersElsewhere GrowsLate SingleOnly LosesDigits LeftBehind Local""".split()  # noqa: SIM905
+LOSSES = """Good NoLoss Missing PerSample Detached Attached ReadsMore NeedsBoth Explodes CountsPadding SpreadOfOne DividesByZero RootOfZero
+    Dead CutOff Unseeded RemembersAlways RemembersElsewhere GrowsLate SingleOnly LosesDigits LeftBehind Local""".split()  # noqa: SIM905
 EXTRACTORS = """Good NoExtractor WrongWidth DirtyPadding ReadsPadding ComparesSamples DividesByZero LargeIds Thawed Drops Dead OneDigest
     NewDigest LosesState LosesDigits LeftBehind Local""".split()  # noqa: SIM905
 METRICS = "good renamed undocumented whole outside sorts warns empty reversed constant first doubled".split()  # noqa: SIM905
