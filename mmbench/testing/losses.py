@@ -266,8 +266,9 @@ def evaluation(subject: Subject) -> None:
     """Nothing but training changes the loss's memory: a forward pass in evaluation mode leaves its state and the batch alone."""
     for case in cases(subject):
         loss, batch = case.build(), case.batch(unimodal=case.inputs.task == "regression")
+        given = tensors.copied(batch)
         values(loss, case, batch)
-        before, given = state_of(loss), tensors.copied(batch)
+        before = state_of(loss)
         values(loss.eval(), case, batch)
         changed = tensors.differing(before, state_of(loss))
         expect(not changed, "the same state after a forward pass in evaluation mode", f"another {', '.join(changed)}", case.label)

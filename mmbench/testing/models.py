@@ -222,8 +222,9 @@ def evaluation(subject: Subject) -> None:
     """A forward pass in evaluation mode changes neither the model's state nor the batch, and gives the same again."""
     for case in cases(subject):
         model, batch = case.build(), case.batch()
+        given = tensors.copied(batch)
         model.train()(batch)
-        before, given = state_of(model), tensors.copied(batch)
+        before = state_of(model)
         first, second = evaluated(model, batch), evaluated(model, batch)
         changed = tensors.differing(before, state_of(model))
         expect(not changed, "the same state after a forward pass in evaluation mode", f"another {', '.join(changed)}", case.label)

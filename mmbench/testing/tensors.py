@@ -80,10 +80,12 @@ def moved(batch: Batch, device: str | None = None, dtype: torch.dtype | None = N
 
 def same_batch(left: Batch, right: Batch) -> bool:
     """Whether two batches hold the same numbers."""
-    return torch.equal(left.target, right.target) and all(
-        torch.equal(left.inputs[name].values, right.inputs[name].values) and torch.equal(left.inputs[name].mask, right.inputs[name].mask)
-        for name in left.inputs
-    )
+    return all(torch.equal(first, second) for first, second in zip(_parts(left), _parts(right), strict=True))
+
+
+def _parts(batch: Batch) -> list[Tensor]:
+    inputs = [part for sequence in batch.inputs.values() for part in (sequence.values, sequence.mask)]
+    return [batch.index, batch.target, *batch.unimodal_targets.values(), *inputs]
 
 
 def copied(batch: Batch) -> Batch:

@@ -20,10 +20,17 @@ class Distribution:
 
 @pytest.fixture(scope="session")
 def broken():
-    """The catalogue of the core and of three distributions: of components, of an entry module that imports torch, of one that cannot be loaded."""
+    """The catalogue of the core and of distributions whose components, or whose entry modules, break the contracts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(KIT))
-        points = [("mmbench", "mmbench.builtin"), ("kit", "kit_plugin"), ("heavy", "kit_heavy"), ("absent", "kit_absent"), ("empty", "kit_rest")]
+        points = [
+            ("mmbench", "mmbench.builtin"),
+            ("kit", "kit_plugin"),
+            ("heavy", "kit_heavy"),
+            ("absent", "kit_absent"),
+            ("empty", "kit_rest"),
+            ("details", "kit_details_plugin"),
+        ]
         yield build(EntryPoint(name, module, GROUP)._for(Distribution(name)) for name, module in points)
 
 

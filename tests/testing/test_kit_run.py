@@ -57,7 +57,7 @@ def test_keys_that_match_nothing_are_errors(broken, options, message) -> None:
 def test_unknown_distributions_are_met_with_a_suggestion(broken) -> None:
     with pytest.raises(PluginError, match=r"no installed plugin belongs to a distribution 'kitt'\. Did you mean 'kit'"):
         conformance_tests("kitt", catalogue=broken)
-    with pytest.raises(PluginError, match="Installed: absent, empty, heavy, kit, mmbench"):
+    with pytest.raises(PluginError, match="Installed: absent, details, empty, heavy, kit, mmbench"):
         conformance_tests("something-else", catalogue=broken)
 
 
@@ -157,7 +157,7 @@ def test_the_verb_without_a_distribution_tests_all_of_them(verb) -> None:
     done = verb("-k", "plugin:*")
     assert done.exit_code == 1
     assert [line for line in done.output.splitlines() if line.endswith(" 1.0")] == [
-        f"{name} 1.0" for name in ("mmbench", "kit", "heavy", "absent", "empty")
+        f"{name} 1.0" for name in ("mmbench", "kit", "heavy", "absent", "empty", "details")
     ]
     assert "FAILED loads: expected that kit_absent can be loaded; seen ModuleNotFoundError: No module named 'kit_absent' (absent)" in done.output
 

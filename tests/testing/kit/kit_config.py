@@ -42,3 +42,8 @@ class Forgetful(Model):
 class Widening(Model):
     def provides(self):
         return frozenset({"encoded", "unimodal_predictions", "common"})
+
+
+class ListOfFields(Model):
+    def provides(self):
+        return ["encoded", "unimodal_predictions"]
