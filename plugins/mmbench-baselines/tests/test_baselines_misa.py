@@ -64,10 +64,10 @@ def attend(layer, tokens, reference):
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 @pytest.mark.parametrize("modalities", [("text", "audio", "vision"), ("vision", "text"), ("audio", "vision")])
-@pytest.mark.parametrize("task", ["regression", "classification"])
-def test_prediction(modalities, task, pooling, make_inputs, make_batch, reference):
+@pytest.mark.parametrize(("task", "hidden"), [("regression", None), ("classification", 3)])
+def test_prediction(modalities, task, hidden, pooling, make_inputs, make_batch, reference):
     inputs = make_inputs(modalities, task)
-    model = MISA(inputs, config.MISAConfig(**SMALL, text_pooling=pooling)).double().eval()
+    model = MISA(inputs, config.MISAConfig(**SMALL, hidden=hidden, text_pooling=pooling)).double().eval()
     batch = make_batch(inputs, 3, dtype=torch.float64)
     result = model(batch)
     for i in range(3):

@@ -17,6 +17,7 @@ class MISAConfig(ComponentConfig):
     """The backbone (paper, section 3)."""
 
     width: Count = option(128, "width of the utterance vectors, of the invariant and of the specific ones; a multiple of the heads", "released code")
+    hidden: Count | None = option(None, "width of the LSTMs of modalities that are not text; null: each as wide as its features", "released code")
     heads: Count = option(2, "attention heads of the fusion layer", "released code")
     feed_forward: Count = option(2048, "hidden width of the fusion layer's feed-forward part", "released code")
     dropout: Rate = option(0.5, "dropout in the prediction head", "released code")

@@ -21,8 +21,8 @@ from mmbench_baselines.recurrent import LSTM
 class MISA(FusionModel):
     """u_m -> h_m (`encoded`) -> h_m^c = σ(W_c h_m) (`common`), h_m^p = σ(W_p^m h_m) (`unique`) -> self-attention over all 2M -> MLP.
 
-    u_text: pooled text features; u_m of another modality: the last states of two stacked biLSTMs as wide as its features, with a LayerNorm
-    between them. h_m = LN(ReLU(W u_m)). Inputs: (B, T_m, d_m) of two or more modalities. Prediction: (B,), or (B, classes) logits.
+    u_text: pooled text features; u_m of another modality: the last states of two stacked biLSTMs, by default as wide as its features, with a
+    LayerNorm between them. h_m = LN(ReLU(W u_m)). Inputs: (B, T_m, d_m) of two or more modalities. Prediction: (B,), or (B, classes) logits.
     `encoded`, `common`, `unique`: vectors of `width`, zeros for a modality without a real frame. `fused` (B, 2M·width): the 2M attended vectors.
     ValueError: inputs that are no features. Source: paper, section 3; released code for the sizes.
     """
@@ -34,8 +34,8 @@ class MISA(FusionModel):
         self.regression = inputs.task == "regression"
         self.text_pooling = config.text_pooling
         self.modalities = tuple(inputs.modalities)
-        self.readers = nn.ModuleDict({m: StackedLSTM(spec.size) for m, spec in inputs.modalities.items() if m != "text"})
-        sizes = {m: spec.size if m == "text" else 4 * spec.size for m, spec in inputs.modalities.items()}
+        self.readers = nn.ModuleDict({m: StackedLSTM(spec.size, config.hidden or spec.size) for m, spec in inputs.modalities.items() if m != "text"})
+        sizes = {m: spec.size if m == "text" else 4 * (config.hidden or spec.size) for m, spec in inputs.modalities.items()}
         self.projections = nn.ModuleDict({m: nn.Sequential(nn.Linear(n, width), nn.ReLU(), nn.LayerNorm(width)) for m, n in sizes.items()})
         self.unique = nn.ModuleDict({m: nn.Sequential(nn.Linear(width, width), nn.Sigmoid()) for m in self.modalities})
         self.common = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
@@ -67,11 +67,11 @@ class MISA(FusionModel):
 
 
 class StackedLSTM(nn.Module):
-    """Two biLSTMs of width D with a LayerNorm between them, each over the real frames: (B, T, D) -> the last states of both (B, 4D)."""
+    """Two biLSTMs of width H with a LayerNorm between them, each over the real frames: (B, T, D) -> the last states of both (B, 4H)."""
 
-    def __init__(self, width: int):
+    def __init__(self, inputs: int, width: int):
         super().__init__()
-        self.first = LSTM(width, width, bidirectional=True)
+        self.first = LSTM(inputs, width, bidirectional=True)
         self.norm = nn.LayerNorm(2 * width)
         self.second = LSTM(2 * width, width, bidirectional=True)
         for name, parameter in self.named_parameters():
@@ -79,9 +79,9 @@ class StackedLSTM(nn.Module):
                 nn.init.orthogonal_(parameter)
 
     def forward(self, x: Sequence) -> Tensor:
-        states, early = self.first(x)  # (B, T, 2D), (B, 2D)
+        states, early = self.first(x)  # (B, T, 2H), (B, 2H)
         _, late = self.second(Sequence(self.norm(states.values), states.mask))
-        return torch.cat([early, late], -1)  # (B, 4D)
+        return torch.cat([early, late], -1)  # (B, 4H)
 
 
 class FusionLayer(nn.Module):
