@@ -21,7 +21,7 @@ from mmbench.errors import ConfigError
 from mmbench.metrics import METRICS
 from mmbench.results.grid import NONE, build_grids, flatten, names
 from mmbench.results.grid_formats import FIELDS, FORMATS, render
-from mmbench.results.runs import find_runs
+from mmbench.results.runs import find_runs, write_predictions
 from mmbench.results.statistics import Resampling
 from mmbench.strict_yaml import dump
 
@@ -43,7 +43,11 @@ def add(root: Path, model: str, losses: tuple[str, ...] = (), seed: int = 1, wei
     config = {
         "name": "matrix",
         "row": f"whatever {seed}",
-        "data": {"name": "mosi", "path": f"/data/{seed}", **({"name": data["name"]} if "name" in data else {})},
+        "data": {
+            "name": "mosi",
+            "path": f"/data/{losses}",  # where the data lie is no setting
+            **({"name": data["name"]} if "name" in data else {}),
+        },
         "model": {"name": f"mmbench-own/{model}", "width": width, "encoders": {}},
         "losses": listed,
         "adapters": adapters,
@@ -174,9 +178,13 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     folder = add(tmp_path, "misa", ("cmd",))
     (folder / "config.yaml").unlink()
     add(tmp_path, "lmf", ("cmd",))
+    other = add(tmp_path, "mult", ("homogeneity",))
+    write_predictions(other / "predictions.csv.gz", {"test": (IDS[::-1], TARGET, noise(1.0, 1))})
     records = find_runs(tmp_path)
     (grid,) = build_grids(records, "mae")
     assert grid.cells["mult", "cmd"].difference is None
+    assert grid.cells["mult", "homogeneity"].difference is None
+    assert any("mult, homogeneity: no difference is shown: its test samples are not those of the other runs" in note for note in grid.notes)
     assert any("mult, cmd: no difference is shown" in note and "no stored predictions" in note for note in grid.notes)
     assert ("misa", "cmd") not in grid.cells
     assert any("its config cannot be read" in note for note in grid.notes)
