@@ -142,7 +142,8 @@ def _keys(identity: Identity, records: Sequence[RunRecord], known: Mapping[str, 
 
 def _grid(records: Sequence[RunRecord], identity: Identity, key: str, known: Mapping[str, Metric], draws: int) -> Grid:
     data = next(record.data for record in records if record.data.get("name"))
-    methods = [record for record in records if not record.floor]
+    labels = {record.label for record in records if record.floor}  # a run that is not done does not say itself that it is a floor's
+    methods = [record for record in records if record.label not in labels]
     found, notes = configurations(methods)
     rows = names({c.place[0]: (_model(c), c.row) for c in found})
     columns = names({c.place[1]: (" + ".join(name for name in c.column if name != "adapters") or NONE, c.column) for c in found})

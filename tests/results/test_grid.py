@@ -110,6 +110,14 @@ def test_cells_stand_where_their_configs_say(matrix: Path) -> None:
     assert "the loss became NaN" in " ".join(grid.notes)
 
 
+def test_a_floor_that_is_not_done_is_no_backbone(matrix: Path) -> None:
+    pending = add(matrix, "constant", (), 4, label="constant-1")
+    (pending / "result.json").unlink()
+    (grid,) = build_grids(find_runs(matrix), "mae")
+    assert "constant" not in grid.rows
+    assert {cell.total for cell in grid.cells.values() if cell.status == "done"} == {3}
+
+
 def test_differences_are_to_the_same_backbone_without_a_loss(matrix: Path) -> None:
     (grid,) = build_grids(find_runs(matrix), "mae")
     compared = {place for place, cell in grid.cells.items() if cell.difference}
