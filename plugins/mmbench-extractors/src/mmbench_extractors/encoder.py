@@ -42,15 +42,15 @@ class PretrainedEncoder(FeatureExtractor):
 
     def front(self) -> Iterable[nn.Module]:
         """Everything before the first layer."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is abstract in front")
 
     def layers(self) -> nn.ModuleList | None:
         """The layers, first to last; None where the network's cannot be told apart."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is abstract in layers")
 
     def options(self) -> dict[str, Any]:
         """The options, and facts of the preprocessing, that change features."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is abstract in options")
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
         """As usual with `finetune`; else the network stays in evaluation mode: no dropout, no dropped layers, no masking."""
