@@ -36,6 +36,8 @@ def run(code: str, cwd: Path) -> str:
         ["show", "model", "linear"],
         ["data", "list"],
         ["check", "floor.yaml"],
+        ["new", "plugin", "mine"],
+        ["test", "--help"],
     ],
 )
 def test_verbs_without_torch(arguments: list[str], tmp_path) -> None:
