@@ -1,4 +1,4 @@
-"""The core's own plugin: the floors, the metrics and the local executor. Imports no torch."""
+"""The core's own plugin: the floors, the metrics, the formats of data sets and the local executor. Imports no torch."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ _FLOOR_TRAINING = {
     "early_stopping": 10,
 }
 
+_FORMATS = {
+    "mmsa": "the pickle of the MMSA toolkit: a dict for each of train, valid and test",
+}
+"""By name: `mmbench.data.formats.<name>` has the class ``<Name>Format``."""
+
 
 @hookimpl
 def mmbench_components() -> Iterator[Component]:
@@ -28,6 +33,9 @@ def mmbench_components() -> Iterator[Component]:
         "model", "linear", "mmbench.floors:Linear", "masked mean of each modality, then one linear layer", floor=True, training=_FLOOR_TRAINING
     )
     yield Component("executor", "local", "mmbench.executors.local:LocalExecutor", "runs in processes on this machine, some at once")
+    for name, summary in _FORMATS.items():
+        module = name.replace("-", "_")
+        yield Component("dataset-format", name, f"mmbench.data.formats.{module}:{module.title().replace('_', '')}Format", summary)
     from mmbench.metrics import METRICS
 
     for metric in METRICS.values():

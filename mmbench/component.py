@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from mmbench.data.manifest import Manifest
+
 API = 1
 """Major version of the plugin API. A plugin that declares another major is refused by name."""
 
 Task = Literal["regression", "classification"]
 TASKS: tuple[Task, ...] = ("regression", "classification")
-KINDS = ("model", "loss", "metric", "extractor", "executor")
+KINDS = ("model", "loss", "metric", "extractor", "aligner", "dataset-format", "executor")
 FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
 """The fields of a `Representation` that a loss may need and that an adapter can add."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One thing that a config can name: a model, a loss, a metric, an extractor or an executor.
+    """One thing that a config can name: a model, a loss, a metric, an extractor, an aligner, a data set's format or an executor.
 
     It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``) that are
     imported on first use.
@@ -41,9 +43,11 @@ class Component:
     paper: str = ""
     needs: frozenset[str] = frozenset()
     """Fields of the representation that a loss reads (an ``extra`` field is written ``extra.<key>`` and is never adapted), or the kind of
-    input that an extractor reads: ``tokens`` or ``waveform``."""
+    input that an extractor's `forward` reads: ``tokens``, ``waveform``, ``frames`` (images), or ``features`` where `prepare` does all the work.
+    Encoders inside the training loop read tokens or a waveform; the others serve ``mmbench extract``."""
     provides: frozenset[str] = frozenset()
-    """Fields of the representation that a model fills. A config class may narrow either with a method ``needs()`` or ``provides()``."""
+    """Fields of the representation that a model fills; ``tokens`` for an extractor that gives token ids instead of features. A config class may
+    narrow either with a method ``needs()`` or ``provides()``."""
     terms: tuple[str, ...] = ()
     """Names of a loss's terms, each of which can be weighted on its own."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -51,6 +55,8 @@ class Component:
     where there is no limit."""
     tasks: tuple[Task, ...] = TASKS
     min_modalities: int = 1
+    modalities: tuple[str, ...] = ()
+    """What an extractor extracts: ``text``, ``audio``, ``vision``; none named: any."""
     extras: tuple[str, ...] = ()
     """Importable packages that it needs beyond its distribution's own requirements."""
     floor: bool = False
@@ -159,6 +165,37 @@ class RunOutcome:
     request: RunRequest
     status: str
     reason: str = ""
+
+
+class DatasetFormat(Protocol):
+    """How users have a data set: a file or a folder. `version` changes with the rules by which it is read. Imports no torch."""
+
+    version: int
+
+    def recognises(self, path: Path) -> bool:
+        """Whether the content is of this format. Never raises; looks no longer than it must."""
+        ...
+
+    def sources(self, path: Path) -> list[Path]:
+        """The files whose bytes decide what `read` returns."""
+        ...
+
+    def read(self, path: Path, manifest: Manifest) -> Mapping[str, Any]:
+        """The content in the schema that `mmbench.data.content` describes. DataError: damaged, or not what the manifest says."""
+        ...
+
+
+class Aligner(Protocol):
+    """When each word of a transcript is said."""
+
+    def align(self, clip: str, path: Path | None, words: list[str]) -> np.ndarray:
+        """(W, 2) start and end of each word in seconds from the clip's start. `clip`: ``<video_id>/<clip_id>`` as label.csv spells it; `path`:
+        its recording. DataError: it cannot be aligned, and why."""
+        ...
+
+    def digest(self) -> str:
+        """What identifies the times: every option, file and weight that changes them."""
+        ...
 
 
 class Executor(Protocol):

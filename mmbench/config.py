@@ -25,6 +25,9 @@ class DataConfig(Section):
 
     name: str = Field(description="a data set's manifest, by name or path")
     path: str | None = Field(None, description="a file or folder; default: looked for under --data-root")
+    format: str | None = Field(None, description="a dataset-format, as `mmbench list` shows it; default: told by the content")
+    protocol: str | None = Field(None, description="one of the manifest's protocols, for example 4way_5fold; default: its first")
+    part: str | None = Field(None, description="one part of a protocol that has several (a fold, a binary task); default: all, averaged in tables")
     features: Literal["aligned", "unaligned"] | None = Field(None, description="which layout of the features, where a folder holds several")
     simulated: bool = Field(False, description="use simulated data in the data set's shape")
     samples: PositiveInt | None = Field(None, description="total size of simulated data; default: the data set's own")

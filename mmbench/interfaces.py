@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.component import (
+    Aligner,
     Component,
+    DatasetFormat,
     Executor,
     FieldSpec,
     FitContext,
@@ -23,8 +25,8 @@ from mmbench.component import (
 )
 
 __all__ = [
-    "AlignmentLoss", "Component", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel", "InputSpec", "Metric",
-    "ModalitySpec", "RepresentationSpec", "RunOutcome", "RunRequest",
+    "Aligner", "AlignmentLoss", "Component", "DatasetFormat", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel",
+    "InputSpec", "Metric", "ModalitySpec", "RepresentationSpec", "RunOutcome", "RunRequest",
 ]  # fmt: skip
 
 
@@ -92,6 +94,10 @@ class FeatureExtractor(nn.Module):
 
     width: int
     vocabulary: int | None = None
+    frame_rate: float | None = None
+    """Features per second: frame i is of the seconds [i, i + 1) / frame_rate of the clip. None where frames have no times: words, or one for all."""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Endings of the files that `prepare` reads, most wanted first; none for text, whose `prepare` takes the transcript."""
 
     def __init__(self, config: Any):
         super().__init__()
@@ -102,9 +108,13 @@ class FeatureExtractor(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} is abstract in digest")
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
-        """One sample on the CPU: token ids (T,) or a waveform (T,)."""
+        """One sample on the CPU: token ids (T,), a waveform (T,), images (T, C, H, W), or features (T, width). T is at least 1."""
         raise NotImplementedError(f"{type(self).__name__} is abstract in prepare")
 
+    def spans(self, text: str) -> list[tuple[int, int]] | None:
+        """Text alone: the characters [start, end) that each frame of a transcript stands for, (0, 0) for a special token; None: frames have none."""
+        return None
+
     def forward(self, raw: Sequence) -> Sequence:
-        """A batch on the device: (B, T) raw values -> (B, T', width) features with their mask."""
+        """A batch on the device: raw values -> (B, T', width) features with their mask; what is features already comes back as it is."""
         raise NotImplementedError(f"{type(self).__name__} is abstract in forward")

@@ -228,7 +228,7 @@ class _Checker:
         if not isinstance(name, str):
             return None
         try:
-            return load_manifest(name)
+            return load_manifest(name, data.protocol if data else None, data.part if data else None)
         except MmbenchError as error:
             self.problem(("data", "name"), str(error))
             return None

@@ -20,7 +20,7 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
     and a raw folder are found, features are taken unless `raw` (an encoder is to read waveforms), or `path` is the ``label.csv`` itself.
     DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
     """
-    manifest = load_manifest(config.name)
+    manifest = load_manifest(config.name, config.protocol, config.part)
     environment = os.environ.get("MMBENCH_DATA")
     base = root if root is not None else Path(environment or "data")
     if config.path is None:

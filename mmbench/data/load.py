@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from mmbench.config import DataConfig
-from mmbench.data import mmsa, raw
+from mmbench.data import content, raw
 from mmbench.data.audio import open_waveforms
 from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
 from mmbench.data.find import locate
+from mmbench.data.formats import find_format
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Manifest, load_manifest
 from mmbench.data.simulate import simulate
-from mmbench.data.store import Store, file_digests, open_or_build, open_store, store_folder, write_store
+from mmbench.data.store import DOCUMENT, Store, file_digests, folder_digest, open_or_build, open_store, store_folder, write_store
 from mmbench.data.transforms import cut, standardize
 from mmbench.errors import DataError
 
@@ -82,7 +83,7 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
 
     `waveforms`: a raw folder is preferred to files of features. Its recordings are not read yet.
     """
-    manifest = load_manifest(config.name)
+    manifest = load_manifest(config.name, config.protocol, config.part)
     if config.simulated:
         if config.path is not None:
             raise DataError("data.path and data.simulated exclude each other: simulated data are made, not read")
@@ -91,33 +92,59 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
     if config.samples is not None:
         raise DataError("data.samples scales simulated data; real data are always used whole. Add --set data.simulated=true or remove it")
     path = locate(config, root, waveforms)
-    is_raw = (path / raw.LABELS).is_file()
-    if path.is_dir() and not is_raw:
+    if (path / DOCUMENT).is_file():
         source = _written_store(manifest, path)
+    elif (path / raw.LABELS).is_file() and config.format is None:
+        digest = file_digests(path / raw.LABELS)["sha256"]
+        store = open_or_build(_folder(digest, manifest, ["raw", raw.VERSION]), lambda folder: _write(raw.read(path, manifest), folder))
+        source = Source(manifest, store, path, digest, False)
     else:
-        digests = file_digests(path / raw.LABELS if is_raw else path)
-        reader = ["raw", raw.VERSION] if is_raw else ["mmsa", mmsa.VERSION]
-        key = [manifest.name, manifest.task, manifest.classes, manifest.label_range, manifest.modalities, *reader]
-        store = open_or_build(store_folder(digests["sha256"], key), lambda folder: _convert(path, manifest, folder))
-        known = digests["sha256"] in {digest for layout in manifest.layouts.values() for digest in layout.sha256} or digests["sha1"] in manifest.sha1
-        source = Source(manifest, store, path, digests["sha256"], known)
+        source = _converted(manifest, path, config.format)
     _refuse_duplicates(source)
     return source
 
 
-def _convert(path: Path, manifest: Manifest, folder: Path) -> None:
-    file = raw.read(path, manifest) if path.is_dir() else mmsa.read(path, manifest)
+def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
+    """The store of a file or folder in one of the known formats."""
+    if path.is_file():
+        digests = file_digests(path)
+        digest = digests["sha256"]
+        entry, reader = find_format(path, digest, name)
+        published = {sha256 for layout in manifest.layouts.values() for sha256 in layout.sha256}
+        known = digest in published or digests["sha1"] in manifest.sha1
+    else:
+        entry, reader = find_format(path, None, name)
+        digest, known = folder_digest(reader.sources(path)), False
+    identity = {"name": entry.component.name, "version": reader.version}
+
+    def build(folder: Path) -> None:
+        _write(content.Content(path, manifest, reader.read(path, manifest), identity), folder)
+
+    store = open_or_build(_folder(digest, manifest, [entry.key, reader.version, content.VERSION]), build)
+    return Source(manifest, store, path, digest, known)
+
+
+def _folder(digest: str, manifest: Manifest, reader: list[Any]) -> Path:
+    """Where the store is: by the bytes of the source, and by all that decides how they are read."""
+    return store_folder(
+        digest, [manifest.name, manifest.protocol, manifest.part, manifest.task, manifest.classes, manifest.label_range, manifest.modalities, *reader]
+    )
+
+
+def _write(file: content.Content | raw.RawFolder, folder: Path) -> None:
     write_store(folder, file.columns, file.document)
 
 
 def _written_store(manifest: Manifest, folder: Path) -> Source:
+    """A store that was simulated, imported or extracted into a folder of the user's; its document names the data set, and where it came from."""
     store = open_store(folder)
     if store is None:
-        raise DataError(f"{folder}: the data written there are damaged or of another version; make them again with mmbench data simulate")
-    simulation = store.document.get("simulation", {})
-    if simulation.get("name") != manifest.name:
-        raise DataError(f"{folder}: holds simulated {simulation.get('name')}, not {manifest.name}")
-    return Source(manifest, store, folder, simulation["digest"], False)
+        raise DataError(f"{folder}: the data written there are damaged or of another version; make them again as they were made")
+    origin = store.document.get("simulation") or store.document.get("origin", {})
+    if origin.get("name") != manifest.name:
+        what = "simulated " if store.document.get("simulated") else ""
+        raise DataError(f"{folder}: holds {what}{origin.get('name')}, not {manifest.name}")
+    return Source(manifest, store, folder, origin["digest"], bool(origin.get("known")))
 
 
 # checks

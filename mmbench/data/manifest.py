@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, ValidationError, model_validator
 
@@ -68,10 +68,13 @@ class Labels(_Part):
 
 
 class Manifest(_Part):
-    """A data set: its task, its published splits, its files, and where to ask for it."""
+    """A data set: its task, its published splits, its files, and where to ask for it; under one protocol, where it has several."""
 
     name: str
     title: str
+    protocol: str = Field("", description="the protocol in force; set by `load_manifest`")
+    part: str = Field("", description="the part of the protocol in force; set by `load_manifest`")
+    parts: tuple[str, ...] = Field((), description="the parts that the protocol has (folds, binary tasks), where it has several")
     task: Task
     classes: tuple[str, ...] = ()
     label_range: tuple[float, float] | None = None
@@ -118,8 +121,12 @@ def list_manifests() -> list[str]:
     return sorted(path.stem for path in shipped("datasets_manifest").glob("*.yaml"))
 
 
-def load_manifest(name_or_path: str | Path) -> Manifest:
-    """The manifest of a data set by name, or from a YAML file. ConfigError: unknown, or not a valid manifest."""
+def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: str | None = None) -> Manifest:
+    """The manifest of a data set by name, or from a YAML file, under one of its protocols (default: the first) and one part of that.
+
+    ``protocols:`` in the file maps names to what differs from the rest of the file, and ``parts:`` in a protocol names to what differs further.
+    ConfigError: unknown, or not a valid manifest.
+    """
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
         path = Path(text)
@@ -131,14 +138,31 @@ def load_manifest(name_or_path: str | Path) -> Manifest:
             close = difflib.get_close_matches(text.lower(), list_manifests(), 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
             raise ConfigError(f"no data set is called {text!r}. {hint}")
-    return _read(path, path.stat().st_mtime_ns)
+    return _read(path, path.stat().st_mtime_ns, protocol, part)
 
 
-@lru_cache(maxsize=32)
-def _read(path: Path, modified: int) -> Manifest:
+def _choose(path: Path, kind: str, given: dict[str, Any], name: str | None) -> tuple[str, dict[str, Any]]:
+    if name is None:
+        return next(iter(given.items()), ("", {})) if kind == "protocol" else ("", {})
+    if name not in given:
+        raise ConfigError(f"{path}: has no {kind} {name!r}; " + (f"it has {', '.join(given)}" if given else "it has none"))
+    return name, given[name]
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, modified: int, protocol: str | None, part: str | None) -> Manifest:
     """Each state of a file is parsed once: the cells of a sweep all name the same one."""
+    content = strict_yaml.load(path)
+    protocols = content.pop("protocols", {})
+    for name, changes in protocols.items() if isinstance(protocols, dict) else [("", None)]:
+        if not isinstance(changes, dict) or not all(isinstance(each, dict) for each in changes.get("parts", {}).values()):
+            raise ConfigError(f"{path}: protocols.{name}: must be a mapping of what differs, its parts too")
+    name, changes = _choose(path, "protocol", protocols, protocol)
+    parts = changes.get("parts", {})
+    chosen, further = _choose(path, "part", parts, part)
+    content |= {key: value for key, value in changes.items() if key != "parts"} | further
     try:
-        return Manifest.model_validate(strict_yaml.load(path))
+        return Manifest.model_validate({**content, "protocol": name, "part": chosen, "parts": tuple(parts)})
     except ValidationError as error:
         mistakes = [f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}" for item in error.errors()]
         raise ConfigError(f"{path}: " + "; ".join(mistakes)) from None

@@ -48,6 +48,24 @@ def load(path: Path) -> Any:
         raise DataError(f"{path}: not a readable pickle: damaged or cut short (byte {machine.position} of {len(content)}: {reason})") from None
 
 
+_peeked: dict[str, tuple[tuple[int, int], Any]] = {}
+
+
+def peek(path: Path) -> Any:
+    """What `load` returns, or None where there is nothing that it can read. The last file's content is kept while several formats look at it."""
+    try:
+        status = path.stat()
+        if not path.is_file():
+            return None
+        state, key = (status.st_size, status.st_mtime_ns), str(path.resolve())
+        if key not in _peeked or _peeked[key][0] != state:
+            _peeked.clear()
+            _peeked[key] = state, load(path)
+        return _peeked[key][1]
+    except (OSError, DataError):
+        return None
+
+
 class _Name:
     """A name that a pickle asked for, with what stands for it here."""
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.content import without_ends
 from mmbench.data.manifest import SPLITS, Layout, Manifest
-from mmbench.data.mmsa import without_ends
 from mmbench.data.store import Column, Store, column, open_or_build, open_store, store_folder, write_store
 from mmbench.errors import DataError
 

@@ -18,7 +18,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,32 @@ def file_digests(path: Path) -> dict[str, str]:
     digests = {"sha256": sha256.hexdigest(), "sha1": sha1.hexdigest()}
     _remember(note, {"identity": identity, **digests})
     return digests
+
+
+def folder_digest(paths: Sequence[Path]) -> str:
+    """sha256 over the names and contents of several files, in any order; remembered by their paths, sizes and times of change."""
+    try:
+        files = sorted({path.resolve() for path in paths})
+        states = [(path, path.stat()) for path in files]
+        base = os.path.commonpath([path.parent for path in files])
+        trace = "\n".join(f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states)
+        identity = hashlib.sha256(trace.encode()).hexdigest()
+        note = cache_folder() / "data" / "digests" / f"{identity[:32]}.json"
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            known = json.loads(note.read_text(encoding="utf-8"))
+            if known["identity"] == identity:
+                return str(known["sha256"])
+        whole = hashlib.sha256()
+        for path in files:
+            content = hashlib.sha256()
+            with open(path, "rb") as file:
+                while block := file.read(1 << 20):
+                    content.update(block)
+            whole.update(f"{path.relative_to(base).as_posix()} {content.hexdigest()}\n".encode())
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
+    _remember(note, {"identity": identity, "sha256": whole.hexdigest()})
+    return whole.hexdigest()
 
 
 def _remember(note: Path, content: Mapping[str, str]) -> None:

@@ -8,10 +8,10 @@ import pytest
 from sklearn.linear_model import RidgeClassifierCV, RidgeCV
 
 from mmbench.config import DataConfig
+from mmbench.data.content import without_ends
 from mmbench.data.ids import video_of
 from mmbench.data.load import load_dataset
 from mmbench.data.manifest import list_manifests, load_manifest
-from mmbench.data.mmsa import without_ends
 from mmbench.data.simulate import SEED, STRENGTHS, _Simulation, _Stream, load_factors, simulate
 from mmbench.data.store import ARRAYS, Store
 from mmbench.errors import DataError

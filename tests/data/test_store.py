@@ -201,7 +201,7 @@ def test_the_store_of_a_process_that_was_first_stays(tmp_path: Path) -> None:
 def test_a_second_start_neither_reads_nor_hashes_the_source(write: Any, content: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(content)
     first = load_dataset(config)
-    monkeypatch.setattr(load_module.mmsa, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(load_module.content, "Content", lambda *_: pytest.fail("read again"))
     monkeypatch.setattr(store_module.hashlib, "sha1", lambda *_, **__: pytest.fail("hashed again"))
     second = load_dataset(config)
     assert second.fingerprint == first.fingerprint
@@ -220,7 +220,7 @@ def test_a_changed_source_is_converted_again(write: Any, content: Any) -> None:
 def test_another_version_of_the_reader_converts_again(write: Any, content: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(content)
     first, identity = open_source(config).store.folder, load_dataset(config).fingerprint
-    monkeypatch.setattr(load_module.mmsa, "VERSION", 999)
+    monkeypatch.setattr(load_module.content, "VERSION", 999)
     assert open_source(config).store.folder != first
     assert load_dataset(config).fingerprint != identity
 

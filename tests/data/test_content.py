@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmbench.data.arrays import as_array
+from mmbench.data.content import without_ends
 from mmbench.data.load import load_dataset
-from mmbench.data.mmsa import without_ends
 from mmbench.errors import DataError
 
 from .samples import LENGTHS, SIZES, make_content
@@ -274,6 +274,40 @@ def test_lists_bytes_and_other_number_types(write: Any, content: Any) -> None:
         np.testing.assert_array_equal(one.inputs[name].mask, other.inputs[name].mask)
 
 
+def test_lists_of_sequences_bring_their_own_lengths(write: Any, content: Any) -> None:
+    rng = np.random.default_rng(0)
+    lengths = {split: [1 + i % 4 for i in range(size)] for split, size in SIZES.items()}
+    for split, part in content.items():
+        del part["vision_lengths"]
+        part["vision"] = [rng.normal(size=(length, 2)) for length in lengths[split]]
+    dataset = load_dataset(write(content))
+    for split, part in content.items():
+        seen = dataset.splits[split].inputs["vision"]
+        assert seen.mask.sum(1).tolist() == lengths[split]
+        for sample, rows in enumerate(part["vision"]):
+            np.testing.assert_array_equal(seen.values[sample, : len(rows)], rows.astype(np.float32))
+            assert not seen.values[sample, len(rows) :].any()
+
+
+def test_a_stated_mask_wins(write: Any, content: Any) -> None:
+    for part in content.values():
+        part["vision_mask"] = np.arange(8)[None] >= 8 - np.array(part.pop("vision_lengths"))[:, None]  # real frames come last
+        part["vision"] = part["vision"][:, ::-1]
+    seen = load_dataset(write(content)).splits["train"].inputs["vision"]
+    np.testing.assert_array_equal(seen.mask, content["train"]["vision_mask"])
+    np.testing.assert_array_equal(seen.values, content["train"]["vision"])
+
+
+def test_names_of_classes(write: Any, content: Any) -> None:
+    for part in content.values():
+        part["classification_labels"] = [("sad", "Happy")[i % 2] for i in range(len(part["id"]))]
+    manifest = {"task": "classification", "classes": ["happy", "sad"], "label_range": None, "labels": {"values": [0.0, 1.0], "counts": [1, 1]}}
+    assert load_dataset(write(content, manifest=manifest)).splits["test"].target.tolist() == [1, 0, 1, 0, 1, 0, 1]
+    content["test"]["classification_labels"][0] = "cross"
+    with pytest.raises(DataError, match="'cross' is none of the classes happy, sad"):
+        load_dataset(write(content, manifest=manifest))
+
+
 def test_a_list_repeated_very_often_is_refused() -> None:
     row = [0.0] * 1000
     with pytest.raises(ValueError, match="too long"):
@@ -309,7 +343,9 @@ def test_missing_transcripts(write: Any, content: Any) -> None:
         (lambda content: content["test"].update(vision=np.zeros((7, 8, 5))), "vision has other widths in other splits"),
         (lambda content: content["test"].update(vision=np.array(["a"] * 7)), "test: vision: values of type"),
         (lambda content: content["test"].update(vision=np.zeros(7)), r"vision has the shape \(7,\)"),
-        (lambda content: content["test"].update(vision=[np.zeros((n + 1, 2)) for n in range(7)]), "samples of unlike shapes"),
+        (lambda content: content["test"].update(vision=[np.zeros((2, n + 1)) for n in range(7)]), "samples of other widths: 1 and 7"),
+        (lambda content: content["test"].update(vision=[np.zeros(n + 1) for n in range(7)]), "samples of unlike shapes"),
+        (lambda content: content["test"].update(vision_mask=np.ones((7, 3))), r"vision_mask: the shape \(7, 3\), not \(7, 8\)"),
         (lambda content: content["test"].update(audio_lengths=[-1] * 7), "negative lengths"),
         (lambda content: content["test"].update(audio_lengths=[1.5] * 7), "not integers"),
         (

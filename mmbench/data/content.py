@@ -1,6 +1,16 @@
-"""Reads the pickle that users of the field have: a dict for each of train, valid and test, as the MMSA toolkit writes it.
+"""From what a reader of a format returns to the columns of a store: the one place where samples, labels, masks and features are checked.
 
-Masks come from the attention mask or from the stated lengths, never from rows of zeros: real frames may be zero.
+A reader returns the schema that the MMSA toolkit writes and every user of the field knows: for each of train, valid and test a dict with
+
+* ``id``: one of the spellings of `mmbench.data.ids` for each sample; ``raw_text``: the transcripts;
+* ``regression_labels`` (N,), or ``classification_labels`` (N,) as class indices or the manifest's names of classes;
+  ``regression_labels_T``, ``_A``, ``_V``: labels of single modalities;
+* ``text``, ``audio``, ``vision`` (or what else the manifest calls a modality): features (N, T, D) or (N, D), or a list of N arrays (T_i, D);
+  ``<modality>_lengths``: the number of real frames, which come first; without it a list has its own lengths, an array its full one;
+  ``<modality>_mask`` (N, T) bool, where real frames do not come first;
+* ``text_bert`` (N, 3, L): token ids, attention mask, segment ids, of any numeric type.
+
+Masks come from the attention mask or from what is stated, never from rows of zeros: real frames may be zero.
 """
 
 from __future__ import annotations
@@ -13,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.data import pickles
 from mmbench.data.arrays import as_array, as_integers, as_items, as_text, as_vector, length_of
 from mmbench.data.ids import canonical_id
 from mmbench.data.manifest import SPLITS, Manifest
@@ -34,19 +43,15 @@ _NOTICES = {
 }
 
 
-def read(path: Path, manifest: Manifest) -> MmsaFile:
-    """Open a file and check all but the feature values, which are checked while they are written to the store.
+class Content:
+    """`columns` for the store, and `document()` for it once the columns are written; `reader` names the format and its version.
 
-    DataError: not such a pickle, a split or key missing, sizes that differ, labels that are NaN or out of range.
+    All but the feature values is checked at once; these are checked while they are written.
+    DataError: a split or key missing, sizes that differ, labels that are NaN or out of range.
     """
-    return MmsaFile(path, manifest, pickles.load(path))
 
-
-class MmsaFile:
-    """`columns` for the store, and `document()` for it once the columns are written."""
-
-    def __init__(self, path: Path, manifest: Manifest, content: Any):
-        self.path, self.manifest = path, manifest
+    def __init__(self, path: Path, manifest: Manifest, content: Any, reader: Mapping[str, Any]):
+        self.path, self.manifest, self.reader = path, manifest, {**reader, "rules": VERSION}
         self.columns: dict[str, Column] = {}
         self.samples: dict[str, dict[str, list[str]]] = {}
         self.problems: dict[str, str] = {}  # why a modality, or the tokens, cannot be used
@@ -59,7 +64,7 @@ class MmsaFile:
             found = ", ".join(map(str, content)) or "nothing"
             raise DataError(f"{path}: the split {', '.join(missing)} is missing; at its top the file has: {found:.200}")
         parts: dict[str, Mapping[str, Any]] = {name: {k: v for k, v in content[name].items() if v is not None} for name in SPLITS}
-        used = _KEYS | {*manifest.modalities} | {f"{name}_lengths" for name in manifest.modalities}
+        used = _KEYS | {*manifest.modalities} | {f"{name}_{what}" for name in manifest.modalities for what in ("lengths", "mask")}
         self.ignored = sorted({str(key) for key in content if key not in SPLITS} | {str(key) for part in parts.values() for key in part} - used)
         for split, part in parts.items():
             self._samples(split, part, used)
@@ -81,7 +86,7 @@ class MmsaFile:
             if lost:
                 self.problems[name] = f"every value of it in split {', '.join(lost)} is NaN or infinite"
         return {
-            "reader": {"name": "mmsa", "version": VERSION},
+            "reader": self.reader,
             "simulated": False,
             "layout": self.layout,
             "splits": self.samples,
@@ -119,7 +124,8 @@ class MmsaFile:
         if key not in part:
             raise self._error(split, f"the key {key!r} is missing, which the task of {self.manifest.name} ({self.manifest.task}) needs")
         try:
-            labels = as_vector(part[key])
+            labels = part[key] if regression else _class_indices(part[key], self.manifest.classes)
+            labels = as_vector(labels)
             missing = np.asarray(np.isnan(labels))
             self._refuse(split, ids, missing, f"{key} is NaN")
             if not regression:
@@ -167,7 +173,7 @@ class MmsaFile:
         arrays = {}
         for split in SPLITS:
             try:
-                array = as_array(parts[split][name])
+                array = _padded(parts[split], name)
             except ValueError as error:
                 raise self._error(split, f"{name}: {error}") from None
             arrays[split] = array[:, None, :] if array.ndim == 2 else array
@@ -218,6 +224,8 @@ class MmsaFile:
             aligned = text is None or text.shape[1] == length
             if aligned and not any(key.endswith("_lengths") for key in part):
                 return self._never_empty(name, split, without_ends(attention))
+        if f"{name}_mask" in part:
+            return self._never_empty(name, split, self._stated_mask(name, split, part, (size, length)))
         key = f"{name}_lengths"
         if key not in part:
             self._notice(name, _FULL)
@@ -230,6 +238,15 @@ class MmsaFile:
             raise self._error(split, f"{key}: negative lengths")
         self.counts[name, "cut"][split] = int((lengths > length).sum())
         return self._never_empty(name, split, np.arange(length) < lengths[:, None])
+
+    def _stated_mask(self, name: str, split: str, part: Mapping[str, Any], shape: tuple[int, int]) -> np.ndarray:
+        try:
+            mask = as_array(part[f"{name}_mask"])
+            if mask.shape != shape:
+                raise ValueError(f"the shape {mask.shape}, not {shape}")
+        except ValueError as error:
+            raise self._error(split, f"{name}_mask: {error}") from None
+        return mask.astype(bool)
 
     def _never_empty(self, name: str, split: str, mask: np.ndarray) -> np.ndarray:
         empty = ~mask.any(axis=1)
@@ -269,6 +286,43 @@ class MmsaFile:
                 where = ", ".join(f"{split} {count}" for split, count in counts.items() if count)
                 notices.append({"modality": name, "text": f"{total} {_NOTICES.get(kind, _EMPTY)} ({where})"})
         return notices
+
+
+def _padded(part: Mapping[str, Any], name: str) -> np.ndarray:
+    """(N, T, D) or (N, D) features as they are; a list of N arrays (T_i, D) filled up with zeros at the end, its lengths put beside it.
+
+    ValueError: not numbers, or arrays of unlike width.
+    """
+    value = part[name]
+    items = list(value) if length_of(value) is not None else []
+    ragged = [item for item in items if isinstance(item, np.ndarray)] if not isinstance(value, np.ndarray) or value.dtype == object else []
+    if not items or len(ragged) < len(items) or any(item.ndim != 2 for item in ragged):
+        return as_array(value)
+    widths = sorted({item.shape[1] for item in ragged})
+    if len(widths) > 1:
+        raise ValueError(f"samples of other widths: {widths[0]} and {widths[-1]}")
+    if any(item.dtype.kind not in "fiub" for item in ragged):
+        raise ValueError("values that are not numbers")
+    array = np.zeros((len(ragged), max(1, *(len(item) for item in ragged)), widths[0]), np.float32)
+    with np.errstate(over="ignore"):
+        for i, item in enumerate(ragged):
+            array[i, : len(item)] = item
+    if f"{name}_lengths" not in part and isinstance(part, dict):
+        part[f"{name}_lengths"] = [len(item) for item in ragged]
+    return array
+
+
+def _class_indices(labels: Any, classes: tuple[str, ...]) -> Any:
+    """Names of classes as their indices; anything else as it is. ValueError: a name that is none of the classes."""
+    items = as_items(labels) if length_of(labels) is not None else []
+    if not items or not all(isinstance(item, (str, bytes)) for item in items):
+        return labels
+    known = {name.casefold(): i for i, name in enumerate(classes)}
+    names = [as_text(item).strip() for item in items]
+    unknown = sorted({name for name in names if name.casefold() not in known})
+    if unknown:
+        raise ValueError(f"{', '.join(map(repr, unknown[:3]))} is none of the classes {', '.join(classes)}")
+    return np.array([known[name.casefold()] for name in names])
 
 
 def without_ends(attention: np.ndarray) -> np.ndarray:
