@@ -135,7 +135,7 @@ def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = 
 
 def resolve(document: Document, known: Catalogue) -> Resolved:
     """Check a composed config against the schema and against the config classes of the components that it names."""
-    checker = _Checker(document, known)
+    checker = Checker(document, known)
     experiment = checker.section(Experiment, document.value, ())
     model = checker.component("model", ("model",), reserved={"encoders"})
     losses = checker.losses()
@@ -153,7 +153,9 @@ def resolve(document: Document, known: Catalogue) -> Resolved:
     return Resolved(experiment, manifest, model, encoders, losses, fitted, tuple(checker.missing), document)
 
 
-class _Checker:
+class Checker:
+    """Gathers the mistakes of a composed config, each with its place, and what is not installed."""
+
     def __init__(self, document: Document, known: Catalogue):
         self.document = document
         self.known = known
