@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,41 @@ def as_array(value: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(f"values of type {array.dtype} instead of numbers")
     return array
+
+
+class Ragged:
+    """Sequences of unlike length as one array (N, T, D), T the longest, filled up with zeros at their ends when rows are asked for.
+
+    `items`: N objects with `shape` (T_i, D), `dtype` and what `np.asarray` needs, such as arrays or files of arrays. ValueError: unlike widths.
+    """
+
+    ndim = 3
+
+    def __init__(self, items: Sequence[Any]):
+        self.items = items
+        widths = sorted({item.shape[1] for item in items})
+        if len(widths) > 1:
+            raise ValueError(f"samples of other widths: {widths[0]} and {widths[-1]}")
+        if any(item.dtype.kind not in "fiub" for item in items):
+            raise ValueError("values that are not numbers")
+        self.lengths = [int(item.shape[0]) for item in items]
+        self.shape = (len(items), max(1, *self.lengths), int(widths[0]))
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """(n, T, D) float32"""
+        chosen = self.items[rows]
+        block = np.zeros((len(chosen), *self.shape[1:]), np.float32)
+        for i, item in enumerate(chosen):
+            block[i, : item.shape[0]] = np.asarray(item)
+        return block
+
+
+def is_ragged(value: Any) -> bool:
+    """Whether it is a list of sequences (T_i, D), which need not be of one length."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return False
+    items = list(value) if length_of(value) else []
+    return bool(items) and all(len(getattr(item, "shape", ())) == 2 for item in items)
 
 
 def _shape(item: Any, depth: int = 0) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ import numpy as np
 from mmbench.data.manifest import SPLITS
 from mmbench.data.store import Column, Store, open_or_build, store_folder, write_store
 from mmbench.errors import DataError
+from mmbench.media import AUDIO, INSTALL_AUDIO, VIDEO, decode_audio
 
 VERSION = 1
 """Version of the rules below; another version is another conversion."""
@@ -25,15 +26,15 @@ RATE = 16000
 """Samples per second of every waveform."""
 
 PLACES = ("Raw", "wav")
-SUFFIXES = (".wav", ".flac", ".mp3")
+SUFFIXES = (*AUDIO, *VIDEO)
+"""Endings of recordings, most wanted first: files of sound before the videos that they were taken from."""
+_KNOWN = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 _MARGIN = 0.1  # seconds read beyond the cut, so that resampling sees what follows there
-_STREAMED = 0x7F000000  # a size that large stands in a .wav whose writer did not know it
-_INSTALL = "pip install 'mmbench-extractors[audio]'"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One file of sound: `path` below the raw folder; `size` in bytes; `time` of its last change in nanoseconds."""
+    """One recording: `path` below the raw folder; `size` in bytes; `time` of its last change in nanoseconds."""
 
     path: str
     size: int
@@ -60,7 +61,6 @@ def open_waveforms(folder: Path, clips: Mapping[str, Sequence[str]], seconds: fl
     digest = hashlib.sha256(json.dumps(trace).encode()).hexdigest()
 
     def build(temporary: Path) -> None:
-        _soundfile()
         conversion = _Conversion(folder, {split: [found[clip].path for clip in clips[split]] for split in SPLITS}, length)
         write_store(temporary, conversion.columns, conversion.document)
 
@@ -92,9 +92,9 @@ def _find(folder: Path, clips: Mapping[str, Sequence[str]]) -> tuple[dict[str, R
         if best is not None:
             found[clip] = best
         elif own:
-            missing[next(iter(own.values())).path] = "holds no sound that can be read; extract it to a .wav beside it"
+            missing[next(iter(own.values())).path] = f"is of no kind that is read here; it must be {_KNOWN}"
         else:
-            missing[f"{PLACES[0]}/{clip}"] = "there is no .wav, .flac or .mp3"
+            missing[f"{PLACES[0]}/{clip}"] = f"there is no {_KNOWN}"
     return found, missing
 
 
@@ -113,7 +113,7 @@ def _read(path: Path, length: int) -> tuple[np.ndarray, int, str] | str:
     """Samples (n,), sampling rate and sha256 of a file, or why it cannot be read."""
     try:
         content = path.read_bytes()
-        samples, rate = decode(content, length)
+        samples, rate = decode_audio(io.BytesIO(content), path.suffix, length / RATE + _MARGIN)
     except OSError as error:
         return error.strerror or str(error)
     except ValueError as error:
@@ -166,28 +166,6 @@ class _Conversion:
         return np.arange(self.length) < self.frames[split][start:stop, None]
 
 
-def decode(content: bytes, length: int) -> tuple[np.ndarray, int]:
-    """The start of a recording as one channel, (n,) float32, a little more than `length` samples at 16 kHz take, and its sampling rate.
-
-    Channels are averaged. ValueError: no sound, or damaged.
-    """
-    soundfile = _soundfile()
-    if not content:
-        raise ValueError("the file is empty")
-    stated = int.from_bytes(content[4:8], "little") if content[:4] == b"RIFF" else 0
-    if len(content) + 64 < stated < _STREAMED:
-        raise ValueError(f"is cut short: {len(content)} bytes of {stated + 8}")
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate = int(file.samplerate)
-            samples = file.read(int((length / RATE + _MARGIN) * rate) + 1, dtype="float32", always_2d=True)  # (n, channels)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"cannot be decoded: {getattr(error, 'error_string', None) or error}") from None
-    if not len(samples):
-        raise ValueError("holds no samples")
-    return samples.mean(axis=1), rate
-
-
 def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """From any sampling rate to 16 kHz: (n,) float32 -> (ceil(n * 16000 / rate),) float32. DataError: torchaudio is needed and not there."""
     if rate == RATE:
@@ -197,15 +175,8 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
         from torchaudio import functional
     except (ImportError, OSError, RuntimeError) as error:
         raise DataError(
-            f"recordings at {rate} Hz need torchaudio, which cannot be imported ({error}): {_INSTALL}, with torch and torchaudio of one build; "
+            f"recordings at {rate} Hz need torchaudio, which cannot be imported ({error}): {INSTALL_AUDIO}, with torch and torchaudio of one build; "
             f"or convert the recordings to {RATE} Hz"
         ) from None
     return functional.resample(torch.from_numpy(samples), rate, RATE).numpy()
 
-
-def _soundfile() -> Any:
-    try:
-        import soundfile
-    except (ImportError, OSError) as error:
-        raise DataError(f"recordings need soundfile, which cannot be imported ({error}): {_INSTALL}") from None
-    return soundfile

@@ -8,7 +8,9 @@ A reader returns the schema that the MMSA toolkit writes and every user of the f
 * ``text``, ``audio``, ``vision`` (or what else the manifest calls a modality): features (N, T, D) or (N, D), or a list of N arrays (T_i, D);
   ``<modality>_lengths``: the number of real frames, which come first; without it a list has its own lengths, an array its full one;
   ``<modality>_mask`` (N, T) bool, where real frames do not come first;
-* ``text_bert`` (N, 3, L): token ids, attention mask, segment ids, of any numeric type.
+* ``text_bert`` (N, 3, L): token ids, attention mask, segment ids, of any numeric type;
+
+and, where the lengths cannot tell, ``layout``: ``aligned`` or ``unaligned``.
 
 Masks come from the attention mask or from what is stated, never from rows of zeros: real frames may be zero.
 """
@@ -23,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.data.arrays import as_array, as_integers, as_items, as_text, as_vector, length_of
+from mmbench.data.arrays import Ragged, as_array, as_integers, as_items, as_text, as_vector, is_ragged, length_of
 from mmbench.data.ids import canonical_id
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.store import Column, column
@@ -31,6 +33,10 @@ from mmbench.errors import DataError
 
 VERSION = 1
 """Version of the rules below; another version is another conversion."""
+
+LAYOUTS = ("aligned", "unaligned")
+Frames = np.ndarray | Ragged
+"""Features (N, T, D): an array, or a list of sequences that is filled up while it is read."""
 
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *_UNIMODAL.values()}
@@ -56,6 +62,7 @@ class Content:
         self.samples: dict[str, dict[str, list[str]]] = {}
         self.problems: dict[str, str] = {}  # why a modality, or the tokens, cannot be used
         self.notices: list[dict[str, str]] = []
+        self.lengths: dict[tuple[str, str], list[int]] = {}  # by split and modality: of lists of sequences
         self.counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(SPLITS, 0))
         if not isinstance(content, dict):
             raise DataError(f"{path}: holds a {type(content).__name__}, not a dict with the splits {', '.join(SPLITS)}")
@@ -65,12 +72,14 @@ class Content:
             raise DataError(f"{path}: the split {', '.join(missing)} is missing; at its top the file has: {found:.200}")
         parts: dict[str, Mapping[str, Any]] = {name: {k: v for k, v in content[name].items() if v is not None} for name in SPLITS}
         used = _KEYS | {*manifest.modalities} | {f"{name}_{what}" for name in manifest.modalities for what in ("lengths", "mask")}
-        self.ignored = sorted({str(key) for key in content if key not in SPLITS} | {str(key) for part in parts.values() for key in part} - used)
+        extra = {str(key) for key in content if key not in (*SPLITS, "layout")}
+        self.ignored = sorted(extra | {str(key) for part in parts.values() for key in part} - used)
         for split, part in parts.items():
             self._samples(split, part, used)
         bert = self._bert(parts)
         features = {name: self._features(name, parts) for name in manifest.modalities}
-        self.layout = _layout(parts, {name: arrays for name, arrays in features.items() if arrays})
+        stated = content.get("layout")
+        self.layout = stated if stated in LAYOUTS else self._layout(parts, features)
         for name, arrays in features.items():
             for split, array in arrays.items():
                 mask = self._mask(
@@ -164,7 +173,7 @@ class Content:
 
     # features, tokens and masks
 
-    def _features(self, name: str, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    def _features(self, name: str, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Frames]:
         """(N, T, D) of each split, as stored; nothing, with the reason in `problems`, if the file has no such features."""
         holders = [split for split in SPLITS if name in parts[split]]
         if len(holders) < len(SPLITS):
@@ -173,16 +182,24 @@ class Content:
         arrays = {}
         for split in SPLITS:
             try:
-                array = _padded(parts[split], name)
+                array = self._array(split, name, parts[split][name])
             except ValueError as error:
                 raise self._error(split, f"{name}: {error}") from None
-            arrays[split] = array[:, None, :] if array.ndim == 2 else array
-            if arrays[split].ndim != 3 or 0 in array.shape:
+            arrays[split] = array
+            if array.ndim != 3 or 0 in array.shape:
                 raise self._error(split, f"{name} has the shape {array.shape}; (samples, frames, width) is expected")
         widths = {split: array.shape[2] for split, array in arrays.items()}
         if len(set(widths.values())) > 1:
             raise DataError(f"{self.path}: {name} has other widths in other splits: {', '.join(f'{s} {w}' for s, w in widths.items())}")
         return arrays
+
+    def _array(self, split: str, name: str, value: Any) -> Frames:
+        if is_ragged(value):
+            ragged = Ragged(list(value))
+            self.lengths[split, name] = ragged.lengths
+            return ragged
+        array = as_array(value)
+        return array[:, None, :] if array.ndim == 2 else array
 
     def _bert(self, parts: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
         """Attention mask (N, L) bool of each split that has `text_bert`, (N, 3, L) of any numeric type; adds the token columns."""
@@ -213,12 +230,13 @@ class Content:
             self.columns[f"{split}/tokens_mask/text"] = column(mask)
         return attention
 
-    def _mask(self, name: str, split: str, part: Mapping[str, Any], length: int, attention: np.ndarray | None, text: np.ndarray | None) -> np.ndarray:
+    def _mask(self, name: str, split: str, part: Mapping[str, Any], length: int, attention: np.ndarray | None, text: Frames | None) -> np.ndarray:
         """(N, T) bool, True on real frames; every sample has at least one."""
         size = len(self.samples[split]["ids"])
         if length == 1:
             return np.ones((size, 1), bool)
-        if attention is not None and attention.shape[1] == length:
+        own = self.lengths.get((split, name))
+        if attention is not None and attention.shape[1] == length and own is None:
             if name == "text":
                 return self._never_empty(name, split, attention.copy())
             aligned = text is None or text.shape[1] == length
@@ -227,11 +245,12 @@ class Content:
         if f"{name}_mask" in part:
             return self._never_empty(name, split, self._stated_mask(name, split, part, (size, length)))
         key = f"{name}_lengths"
-        if key not in part:
+        stated = part.get(key, own)
+        if stated is None:
             self._notice(name, _FULL)
             return np.ones((size, length), bool)
         try:
-            lengths = as_integers(as_vector(part[key]))
+            lengths = as_integers(as_vector(stated))
         except ValueError as error:
             raise self._error(split, f"{key}: {error}") from None
         if (lengths < 0).any():
@@ -254,11 +273,11 @@ class Content:
         self.counts[name, "empty"][split] = int(empty.sum())
         return mask
 
-    def _add(self, name: str, split: str, array: np.ndarray, mask: np.ndarray) -> None:
+    def _add(self, name: str, split: str, array: Frames, mask: np.ndarray) -> None:
         self.columns[f"{split}/features/{name}"] = Column(array.shape, np.dtype("<f4"), partial(self._rows, name, split, array, mask))
         self.columns[f"{split}/features_mask/{name}"] = column(mask)
 
-    def _rows(self, name: str, split: str, array: np.ndarray, mask: np.ndarray, start: int, stop: int) -> np.ndarray:
+    def _rows(self, name: str, split: str, array: Frames, mask: np.ndarray, start: int, stop: int) -> np.ndarray:
         """(n, T, D) float32 with finite values, zero outside the mask; counts what it changed."""
         with np.errstate(over="ignore"):
             block = np.array(array[start:stop], dtype=np.float32)
@@ -271,6 +290,12 @@ class Content:
         self.counts[name, "stray"][split] += int(((block != 0).any(axis=2) & ~real).any(axis=1).sum())
         block[~real] = 0
         return block
+
+    def _layout(self, parts: Mapping[str, Mapping[str, Any]], features: Mapping[str, Mapping[str, Frames]]) -> str:
+        """``aligned``: one length for all modalities and no stated lengths."""
+        lengths = {array.shape[1] for arrays in features.values() for array in arrays.values()}
+        stated = bool(self.lengths) or any(key.endswith("_lengths") for part in parts.values() for key in part)
+        return "aligned" if len(lengths) <= 1 and not stated else "unaligned"
 
     # what is said about them
 
@@ -286,30 +311,6 @@ class Content:
                 where = ", ".join(f"{split} {count}" for split, count in counts.items() if count)
                 notices.append({"modality": name, "text": f"{total} {_NOTICES.get(kind, _EMPTY)} ({where})"})
         return notices
-
-
-def _padded(part: Mapping[str, Any], name: str) -> np.ndarray:
-    """(N, T, D) or (N, D) features as they are; a list of N arrays (T_i, D) filled up with zeros at the end, its lengths put beside it.
-
-    ValueError: not numbers, or arrays of unlike width.
-    """
-    value = part[name]
-    items = list(value) if length_of(value) is not None else []
-    ragged = [item for item in items if isinstance(item, np.ndarray)] if not isinstance(value, np.ndarray) or value.dtype == object else []
-    if not items or len(ragged) < len(items) or any(item.ndim != 2 for item in ragged):
-        return as_array(value)
-    widths = sorted({item.shape[1] for item in ragged})
-    if len(widths) > 1:
-        raise ValueError(f"samples of other widths: {widths[0]} and {widths[-1]}")
-    if any(item.dtype.kind not in "fiub" for item in ragged):
-        raise ValueError("values that are not numbers")
-    array = np.zeros((len(ragged), max(1, *(len(item) for item in ragged)), widths[0]), np.float32)
-    with np.errstate(over="ignore"):
-        for i, item in enumerate(ragged):
-            array[i, : len(item)] = item
-    if f"{name}_lengths" not in part and isinstance(part, dict):
-        part[f"{name}_lengths"] = [len(item) for item in ragged]
-    return array
 
 
 def _class_indices(labels: Any, classes: tuple[str, ...]) -> Any:
@@ -332,10 +333,3 @@ def without_ends(attention: np.ndarray) -> np.ndarray:
     mask[rows, attention.argmax(axis=1)] = False
     mask[rows, attention.shape[1] - 1 - attention[:, ::-1].argmax(axis=1)] = False
     return mask
-
-
-def _layout(parts: Mapping[str, Mapping[str, Any]], features: Mapping[str, Mapping[str, np.ndarray]]) -> str:
-    """``aligned``: one length for all modalities and no stated lengths."""
-    lengths = {array.shape[1] for arrays in features.values() for array in arrays.values()}
-    stated = any(key.endswith("_lengths") for part in parts.values() for key in part)
-    return "aligned" if len(lengths) <= 1 and not stated else "unaligned"

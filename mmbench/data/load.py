@@ -166,15 +166,15 @@ def _refuse_duplicates(source: Source) -> None:
 
 
 def split_problems(source: Source) -> list[str]:
-    """How the splits differ from the published ones, one line for each; empty if they do not, or if the data are simulated."""
+    """How the splits differ from the published ones, one line for each; empty if they do not, if none are published, or if the data are simulated."""
     if source.simulated:
         return []
     problems = []
     for key, published in source.manifest.splits.items():
         ids = [name for split in key.split("+") for name in source.ids(split)]
-        if fingerprint(ids) == published.fingerprint:
-            continue
         difference = len(ids) - published.size
+        if fingerprint(ids) == published.fingerprint or (published.fingerprint is None and not difference):
+            continue
         what = f"{abs(difference)} samples are {'missing' if difference < 0 else 'extra'}, at least" if difference else "as many, but not the same"
         problems.append(f"split {key} is not the published one: {len(ids)} samples, {published.size} are published ({what})")
     if problems and fingerprint([name for split in SPLITS for name in source.ids(split)]) == source.manifest.samples:
@@ -297,7 +297,10 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
 
 def _unlike(source: Source, names: Sequence[str]) -> str:
     """How the widths differ from the manifest's."""
-    layout = source.manifest.layouts.get(source.store.document["layout"], next(iter(source.manifest.layouts.values())))
+    layouts = source.manifest.layouts
+    layout = layouts.get(source.store.document["layout"], next(iter(layouts.values()), None))
+    if layout is None:
+        return "the manifest states none"
     widths = {name: source.store.arrays[f"train/features/{name}"].shape[2] for name in names if f"train/features/{name}" in source.store.arrays}
     other = [f"{name} is {width} wide, not {layout.shapes[name].width}" for name, width in widths.items() if width != layout.shapes[name].width]
     return ", ".join(other) or "its widths are the usual ones"
@@ -305,7 +308,7 @@ def _unlike(source: Source, names: Sequence[str]) -> str:
 
 def _record(source: Source, sound: Store | None, config: DataConfig, dataset: Dataset, warnings: list[str]) -> Mapping[str, Any]:
     document, manifest = source.store.document, source.manifest
-    status = "simulated" if source.simulated else "own" if split_problems(source) else "published"
+    status = "simulated" if source.simulated else "own" if split_problems(source) or not manifest.splits else "published"
     spec, modalities, context = dataset.input_spec(), {}, {}
     for name, part in spec.modalities.items():
         modalities[name] = {"kind": part.kind, "size": part.size, "length": part.length, "mean_frames": _mean_frames(dataset, name)}

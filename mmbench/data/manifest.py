@@ -48,10 +48,19 @@ class Layout(_Part):
 
 
 class PublishedSplit(_Part):
-    """Number of samples, and the fingerprint of their canonical ids."""
+    """Number of samples, and the fingerprint of their canonical ids, if these are known."""
 
     size: PositiveInt
-    fingerprint: Sha256
+    fingerprint: Sha256 | None = None
+
+
+class Download(_Part):
+    """A file that its owner offers for a plain download."""
+
+    url: str = Field(pattern=r"^https?://")
+    file: str = Field(description="name under the data root")
+    sha256: Sha256 | None = Field(None, description="as published; None where nobody published one")
+    notes: str = ""
 
 
 class Labels(_Part):
@@ -79,21 +88,23 @@ class Manifest(_Part):
     classes: tuple[str, ...] = ()
     label_range: tuple[float, float] | None = None
     prototypes: PositiveInt
-    modalities: tuple[str, ...]
-    metrics: tuple[str, ...]
-    layouts: dict[Literal["aligned", "unaligned"], Layout] = Field(min_length=1)
+    modalities: tuple[str, ...] = Field(min_length=1)
+    metrics: tuple[str, ...] = Field(min_length=1)
+    layouts: dict[Literal["aligned", "unaligned"], Layout] = Field(default_factory=dict, description="none where no features are published")
     raw: tuple[str, ...] = Field((), description="folders with label.csv and recordings under the data root, most usual first; in any case")
     sha1: tuple[Sha1, ...] = Field((), description="digests of older copies, of either layout")
     splits: dict[Annotated[str, AfterValidator(_known_splits)], PublishedSplit] = Field(
-        description="'train+valid' where only the union is published and validation is cut from training by the protocol"
+        default_factory=dict,
+        description="'train+valid' where only the union is published and validation is cut from training by the protocol; none: nothing is published",
     )
-    samples: Sha256 = Field(description="fingerprint of all ids: tells 'divided differently' from 'other samples'")
-    labels: Labels
+    samples: Sha256 | None = Field(None, description="fingerprint of all ids: tells 'divided differently' from 'other samples'")
+    labels: Labels | None = None
     unimodal_labels: bool = Field(False, description="every modality has a label of its own")
     sizes: dict[str, PositiveInt] | None = Field(None, description="of simulated data, where `splits` joins splits")
-    licence: str
-    source: str = Field(description="where to ask for the data")
-    citation: str
+    licence: str = ""
+    source: str = Field("", description="where to ask for the data")
+    downloads: tuple[Download, ...] = ()
+    citation: str = ""
     notes: str = ""
 
     @model_validator(mode="after")
@@ -105,14 +116,16 @@ class Manifest(_Part):
         for key, layout in self.layouts.items():
             if set(layout.shapes) != set(self.modalities):
                 raise ValueError(f"layouts.{key}.shapes must name exactly the modalities {', '.join(self.modalities)}")
-        if sorted("+".join(self.splits).split("+")) != sorted(SPLITS):
+        if self.splits and sorted("+".join(self.splits).split("+")) != sorted(SPLITS):
             raise ValueError("splits must cover train, valid and test once each")
-        if set(self.sizes or self.splits) != set(SPLITS):
+        if self.splits and set(self.sizes or self.splits) != set(SPLITS):
             raise ValueError("sizes of train, valid and test must be given where splits are joined")
         return self
 
     def split_sizes(self) -> Mapping[str, int]:
-        """Size of train, valid and test, as a simulation of the full size has them."""
+        """Size of train, valid and test, as a simulation of the full size has them. ConfigError: nothing is published."""
+        if not self.sizes and not self.splits:
+            raise ConfigError(f"the manifest of {self.name} has no splits, so there is no size to simulate")
         return {name: self.sizes[name] if self.sizes else self.splits[name].size for name in SPLITS}
 
 

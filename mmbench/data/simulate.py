@@ -54,6 +54,8 @@ def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, l
 
     `layout`: aligned or unaligned, default the manifest's first. DataError: too few samples, or a layout that the manifest lacks.
     """
+    if not manifest.layouts or manifest.labels is None:
+        raise DataError(f"the manifest of {manifest.name} states no layouts and labels, which simulated data are drawn from")
     name = layout or next(iter(manifest.layouts))
     if name not in manifest.layouts:
         raise DataError(f"{manifest.name} has no {name} layout; it has {', '.join(manifest.layouts)}")
@@ -135,6 +137,7 @@ class _Simulation:
         self.manifest, self.layout, self.seed = manifest, layout, seed
         self.columns: dict[str, Column] = {}
         self.samples: dict[str, dict[str, list[str]]] = {}
+        assert manifest.labels is not None
         self.labels = np.array(manifest.labels.values)
         self.ends = np.cumsum(manifest.labels.counts)
         self.factors = _factors_of_labels(manifest)  # (labels, C)
@@ -279,6 +282,7 @@ class _Simulation:
 
 def _factors_of_labels(manifest: Manifest) -> np.ndarray:
     """The common factor of each label value: (values, 1) standardised labels, or (classes, classes) scaled indicators."""
+    assert manifest.labels is not None
     values, counts = manifest.labels.values, manifest.labels.counts
     total = sum(counts)
     if manifest.task == "classification":
