@@ -201,6 +201,8 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = _NOTHI
     content = [source.digest, document["reader"], manifest.name, list(names), sorted(tokens)]
     if sound is not None:
         content.append(sound.document["waveforms"])
+    if manifest.protocol:  # one file divided or labelled in several ways is several data sets
+        content.append([manifest.protocol, manifest.part])
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if config.context:
         splits = _with_context(splits, config, identity)

@@ -61,6 +61,8 @@ def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, l
         raise DataError(f"{manifest.name} has no {name} layout; it has {', '.join(manifest.layouts)}")
     sizes = _sizes(manifest, samples)
     what = {"simulation": VERSION, "name": manifest.name, "sizes": sizes, "seed": seed, "layout": name}
+    if manifest.part:
+        what |= {"protocol": manifest.protocol, "part": manifest.part}
     shapes = {key: [shape.length, shape.width] for key, shape in manifest.layouts[name].shapes.items()}  # type: ignore[index]
     model = {"shapes": shapes, "labels": manifest.labels.model_dump(), "classes": len(manifest.classes), "unimodal": manifest.unimodal_labels}
     digest = hashlib.sha256(repr((what, model)).encode()).hexdigest()
@@ -161,7 +163,8 @@ class _Simulation:
         }
 
     def _stream(self, *purpose: object) -> _Stream:
-        return _Stream(VERSION, self.manifest.name, self.seed, *purpose)
+        part = (self.manifest.protocol, self.manifest.part) if self.manifest.part else ()  # each fold has samples of its own
+        return _Stream(VERSION, self.manifest.name, self.seed, *part, *purpose)
 
     def _has_tokens(self) -> bool:
         return "text" in self.layout.shapes and self.layout.shapes["text"].length > 2
