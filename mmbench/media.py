@@ -17,10 +17,10 @@ AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac")
 VIDEO = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".flv")
 """Endings of videos, most wanted first. Their sound is read too."""
 
+INSTALL_AUDIO = "pip install 'mmbench-extractors[audio]'"
+INSTALL_VIDEO = "pip install 'mmbench-extractors[video]'"
 _SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg")
 _STREAMED = 0x7F000000  # a size that large stands in a .wav or .avi whose writer did not know it
-_INSTALL_AUDIO = "pip install 'mmbench-extractors[audio]'"
-_INSTALL_VIDEO = "pip install 'mmbench-extractors[video]'"
 
 
 def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -84,7 +84,7 @@ def soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        raise DataError(f"recordings need soundfile, which cannot be imported ({error}): {_INSTALL_AUDIO}") from None
+        raise DataError(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
     return soundfile
 
 
@@ -93,7 +93,7 @@ def pyav() -> Any:
     try:
         import av
     except (ImportError, OSError) as error:
-        raise DataError(f"videos need PyAV, which cannot be imported ({error}): {_INSTALL_VIDEO}") from None
+        raise DataError(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
     return av
 
 

@@ -28,7 +28,6 @@ RATE = 16000
 PLACES = ("Raw", "wav")
 SUFFIXES = (*AUDIO, *VIDEO)
 """Endings of recordings, most wanted first: files of sound before the videos that they were taken from."""
-_KNOWN = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 _MARGIN = 0.1  # seconds read beyond the cut, so that resampling sees what follows there
 
 
@@ -92,9 +91,9 @@ def _find(folder: Path, clips: Mapping[str, Sequence[str]]) -> tuple[dict[str, R
         if best is not None:
             found[clip] = best
         elif own:
-            missing[next(iter(own.values())).path] = f"is of no kind that is read here; it must be {_KNOWN}"
+            missing[next(iter(own.values())).path] = f"is of no kind that is read here; it must be {', '.join(SUFFIXES)}"
         else:
-            missing[f"{PLACES[0]}/{clip}"] = f"there is no {_KNOWN}"
+            missing[f"{PLACES[0]}/{clip}"] = f"there is no {', '.join(AUDIO)}, nor a video"
     return found, missing
 
 
@@ -179,4 +178,3 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
             f"or convert the recordings to {RATE} Hz"
         ) from None
     return functional.resample(torch.from_numpy(samples), rate, RATE).numpy()
-

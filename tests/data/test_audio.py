@@ -108,12 +108,12 @@ def test_the_other_layout_and_the_order_of_trust(folder: Path) -> None:
 
 def test_recordings_are_decoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(folder)
-    decode = audio.decode
-    monkeypatch.setattr(audio, "decode", lambda *_: pytest.fail("decoded again"))
+    decode = audio.decode_audio
+    monkeypatch.setattr(audio, "decode_audio", lambda *_: pytest.fail("decoded again"))
     again = load(folder)
     assert again.fingerprint == first.fingerprint
     load_dataset(make_config(folder, make_rows(), modalities=("text",)), tokens=TEXT)
-    monkeypatch.setattr(audio, "decode", decode)
+    monkeypatch.setattr(audio, "decode_audio", decode)
     other = load(folder, seconds=0.25)
     assert other.fingerprint != first.fingerprint
     path = folder / "Raw" / "vid_0" / "0009.wav"
@@ -140,17 +140,17 @@ def test_all_recordings_that_cannot_be_used_are_in_one_error(folder: Path) -> No
     (raw / "vid_0" / "0009.wav").unlink()
     (raw / "vid_0" / "0010.wav").write_bytes(b"")
     (raw / "vid_0" / "0011.wav").write_bytes(b"no sound at all")
-    (raw / "vid_1" / "0009.wav").rename(raw / "vid_1" / "0009.mp4")
+    (raw / "vid_1" / "0009.wav").rename(raw / "vid_1" / "0009.txt")
     write_sound(raw / "vid_1" / "0010.wav", np.zeros(0, np.float32))
     (raw / "vid_1" / "0011.wav").unlink()
     (raw / "vid_1" / "0011.wav").mkdir()
     text = error_of(folder)
     assert f"{folder}: 6 of 12 recordings cannot be used" in text
     for expected in (
-        "Raw/vid_0/0009: there is no .wav, .flac or .mp3",
+        "Raw/vid_0/0009: there is no .wav, .flac, .mp3, .ogg, .m4a, .aac, nor a video",
         "Raw/vid_0/0010.wav: the file is empty",
         "Raw/vid_0/0011.wav: cannot be decoded",
-        "Raw/vid_1/0009.mp4: holds no sound that can be read; extract it",
+        "Raw/vid_1/0009.txt: is of no kind that is read here; it must be .wav, .flac,",
         "Raw/vid_1/0010.wav: holds no samples",
         "Raw/vid_1/0011: there is no .wav",
     ):
@@ -173,6 +173,54 @@ def test_damaged_recordings_are_collected_too_and_leave_no_store(folder: Path, t
     assert "vid_1/0009.wav: cannot be decoded" in text
     assert "vid_1/0010.flac: cannot be decoded" in text
     assert not [path for path in (tmp_path / "cache" / "data").iterdir() if "building" in path.name]
+
+
+def write_video(path: Path, samples: np.ndarray, rate: int, sound: bool = True) -> None:
+    """A black video as long as its sound, which is stored as it is."""
+    av = pytest.importorskip("av", reason="videos need PyAV")
+    with av.open(str(path), "w") as container:
+        pictures = container.add_stream("mpeg4", rate=10)
+        pictures.width, pictures.height, pictures.pix_fmt = 32, 32, "yuv420p"
+        stream = container.add_stream("pcm_s16le", rate=rate, layout="mono") if sound else None
+        for _ in range(max(1, round(10 * len(samples) / rate))):
+            container.mux(pictures.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
+        container.mux(pictures.encode())
+        if stream:
+            frame = av.AudioFrame.from_ndarray((samples * 32767).astype(np.int16)[None], format="s16", layout="mono")
+            frame.sample_rate = rate
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+
+
+def test_the_sound_of_a_video_is_read_where_there_is_no_file_of_sound(folder: Path) -> None:
+    raw = folder / "Raw"
+    expected = load(folder).splits["train"].inputs["audio"]
+    for i in range(2):
+        (raw / "vid_0" / f"{9 + i:04d}.wav").unlink()
+        write_video(raw / "vid_0" / f"{9 + i:04d}.mkv", tone(200 + 50 * i, 0.2 + 0.05 * i, RATE), RATE)
+    write_video(raw / "vid_0" / "0011.mkv", tone(1000, 0.1, RATE), RATE)  # beside its .wav
+    found = load(folder).splits["train"].inputs["audio"]
+    np.testing.assert_array_equal(found.mask, expected.mask)
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-4)  # 16 bits
+    (raw / "vid_0" / "0009.mkv").unlink()
+    write_video(raw / "vid_0" / "0009.mkv", tone(200, 0.2, RATE), RATE, sound=False)
+    assert "1 of 12 recordings cannot be used: Raw/vid_0/0009.mkv: has no sound" in error_of(folder)
+
+
+def test_a_folder_of_videos_alone_has_recordings(tmp_path: Path) -> None:
+    path = tmp_path / "Raw" / "vid" / "1.mp4"
+    path.parent.mkdir(parents=True)
+    assert not has_recordings(tmp_path)
+    path.write_bytes(b"a video")
+    assert has_recordings(tmp_path)
+
+
+def test_pyav_that_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (folder / "Raw" / "vid_0" / "0009.wav").rename(folder / "Raw" / "vid_0" / "0009.mp4")
+    text = error_of(folder)
+    assert "videos need PyAV" in text
+    assert "pip install 'mmbench-extractors[video]'" in text
 
 
 def test_a_wave_of_unknown_size_is_whole(folder: Path) -> None:
@@ -225,8 +273,8 @@ def test_recordings_at_16_khz_need_no_torch(folder: Path) -> None:
     assert done.stdout.strip() == "['audio', 'audio_context', 'text', 'text_context']"
 
 
-def test_importing_imports_neither_torch_nor_soundfile() -> None:
-    code = "import sys, mmbench.data.load, mmbench.data.checks; print(sorted({'torch', 'torchaudio', 'soundfile'} & set(sys.modules)))"
+def test_importing_imports_no_torch_and_nothing_that_decodes() -> None:
+    code = "import sys, mmbench.data.load, mmbench.data.checks; print(sorted({'torch', 'torchaudio', 'soundfile', 'av'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
