@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -76,11 +77,38 @@ class Labels(_Part):
         return self
 
 
-class Manifest(_Part):
+class Division(_Part):
+    """How the samples of a source get their class and split; `mmbench.data.protocol` applies it. Nothing stated: as the source has them."""
+
+    source_classes: tuple[str, ...] = Field((), description="classes of a source that has others, in the order of its indices or columns")
+    merge: dict[str, str] = Field(default_factory=dict, description="class of the source: the class that its samples get")
+    drop: tuple[str, ...] = Field((), description="classes of the source whose samples are left out")
+    positive: str | None = Field(None, description="the class of the source that is class 1; all others are class 0")
+    test: str | None = Field(None, description="regular expression found in the canonical ids of the test samples; all others are for training")
+    validation: float | None = Field(
+        None, gt=0, lt=1, description="share of the training samples that is cut for validation, in whole videos, where the source has none"
+    )
+
+    @model_validator(mode="after")
+    def _names_known_classes(self) -> Division:
+        named = {"merge": [*self.merge], "drop": self.drop, "positive": [self.positive] if self.positive else []}
+        for key, names in named.items():
+            if unknown := sorted(set(names) - set(self.source_classes)):
+                raise ValueError(f"{key} names {', '.join(unknown)}, which source_classes does not")
+        if self.test is not None:
+            try:
+                re.compile(self.test)
+            except re.error as error:
+                raise ValueError(f"test is not a regular expression: {error}") from None
+        return self
+
+
+class Manifest(Division):
     """A data set: its task, its published splits, its files, and where to ask for it; under one protocol, where it has several."""
 
     name: str
     title: str
+    protocols: tuple[str, ...] = Field((), description="the protocols that the data set has; set by `load_manifest`")
     protocol: str = Field("", description="the protocol in force; set by `load_manifest`")
     part: str = Field("", description="the part of the protocol in force; set by `load_manifest`")
     parts: tuple[str, ...] = Field((), description="the parts that the protocol has (folds, binary tasks), where it has several")
@@ -97,6 +125,7 @@ class Manifest(_Part):
         default_factory=dict,
         description="'train+valid' where only the union is published and validation is cut from training by the protocol; none: nothing is published",
     )
+    ids_per_split: bool = Field(False, description="ids are unique within a split only, and occur again in others")
     samples: Sha256 | None = Field(None, description="fingerprint of all ids: tells 'divided differently' from 'other samples'")
     labels: Labels | None = None
     unimodal_labels: bool = Field(False, description="every modality has a label of its own")
@@ -113,6 +142,10 @@ class Manifest(_Part):
             raise ValueError("classes must be given for classification, and only there")
         if (self.task == "regression") != (self.label_range is not None):
             raise ValueError("label_range must be given for regression, and only there")
+        if unknown := sorted(set(self.merge.values()) - set(self.source_classes if self.positive else self.classes)):
+            raise ValueError(f"merge makes {', '.join(unknown)}, which classes does not name")
+        if self.positive and len(self.classes) != 2:
+            raise ValueError("positive needs two classes: its absence and its presence")
         for key, layout in self.layouts.items():
             if set(layout.shapes) != set(self.modalities):
                 raise ValueError(f"layouts.{key}.shapes must name exactly the modalities {', '.join(self.modalities)}")
@@ -175,7 +208,7 @@ def _read(path: Path, modified: int, protocol: str | None, part: str | None) -> 
     chosen, further = _choose(path, "part", parts, part)
     content |= {key: value for key, value in changes.items() if key != "parts"} | further
     try:
-        return Manifest.model_validate({**content, "protocol": name, "part": chosen, "parts": tuple(parts)})
+        return Manifest.model_validate({**content, "protocols": tuple(protocols), "protocol": name, "part": chosen, "parts": tuple(parts)})
     except ValidationError as error:
         mistakes = [f"{'.'.join(map(str, item['loc'])) or 'manifest'}: {item['msg']}" for item in error.errors()]
         raise ConfigError(f"{path}: " + "; ".join(mistakes)) from None

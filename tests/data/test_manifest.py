@@ -19,9 +19,9 @@ def save(path: Path, **changes: Any) -> Path:
 
 
 def test_the_data_sets() -> None:
-    assert list_manifests() == ["iemocap", "mosei", "mosi", "sims", "simsv2"]
+    assert list_manifests() == ["iemocap", "meld", "mosei", "mosi", "sims", "simsv2"]
     prototypes = {name: load_manifest(name).prototypes for name in list_manifests()}
-    assert prototypes == {"iemocap": 6, "mosei": 7, "mosi": 7, "sims": 3, "simsv2": 3}
+    assert prototypes == {"iemocap": 6, "meld": 7, "mosei": 7, "mosi": 7, "sims": 3, "simsv2": 3}
 
 
 @pytest.mark.parametrize("name", list_manifests())

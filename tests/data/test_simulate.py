@@ -62,7 +62,7 @@ def test_it_is_never_silent() -> None:
 
 def test_full_size_is_the_published_size() -> None:
     store = simulate(load_manifest("iemocap"))
-    assert {split: len(part["ids"]) for split, part in store.document["splits"].items()} == {"train": 5229, "valid": 581, "test": 1623}
+    assert {split: len(part["ids"]) for split, part in store.document["splits"].items()} == {"train": 5225, "valid": 585, "test": 1623}
 
 
 def test_the_same_request_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> None:
