@@ -115,3 +115,9 @@ def _plain(item: Any) -> Any:
 def as_text(item: Any) -> str:
     """A transcript as text; bytes are UTF-8."""
     return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+
+
+def as_pairs(value: Any) -> list[tuple[str, str]]:
+    """The pairs of text in a list; whatever else stands there is left out."""
+    items = value if isinstance(value, (list, tuple)) else ()
+    return [(pair[0], pair[1]) for pair in items if isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, str) for part in pair)]

@@ -10,7 +10,8 @@ A reader returns the schema that the MMSA toolkit writes and every user of the f
   ``<modality>_mask`` (N, T) bool, where real frames do not come first;
 * ``text_bert`` (N, 3, L): token ids, attention mask, segment ids, of any numeric type;
 
-and, where the lengths cannot tell, ``layout``: ``aligned`` or ``unaligned``.
+and, beside the splits, what a reader may add: ``layout`` (``aligned`` or ``unaligned``) where the lengths cannot tell; ``notices``, a list of
+(modality, text), where an empty modality means all; ``counted``: True where clips were numbered from 1 in each video, since the source does not say.
 
 Masks come from the attention mask or from what is stated, never from rows of zeros: real frames may be zero.
 """
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.data.arrays import Ragged, as_array, as_integers, as_items, as_text, as_vector, is_ragged, length_of
+from mmbench.data.arrays import Ragged, as_array, as_integers, as_items, as_pairs, as_text, as_vector, is_ragged, length_of
 from mmbench.data.ids import canonical_id
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.store import Column, column
@@ -40,6 +41,7 @@ Frames = np.ndarray | Ragged
 
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *_UNIMODAL.values()}
+_BESIDE = ("layout", "notices", "counted")
 _FULL = "nothing in the file says which frames are real, so all count as real"
 _EMPTY = "samples have no real frame; their first frame counts as real, since every sample must have one"
 _NOTICES = {
@@ -72,12 +74,15 @@ class Content:
             raise DataError(f"{path}: the split {', '.join(missing)} is missing; at its top the file has: {found:.200}")
         parts: dict[str, Mapping[str, Any]] = {name: {k: v for k, v in content[name].items() if v is not None} for name in SPLITS}
         used = _KEYS | {*manifest.modalities} | {f"{name}_{what}" for name in manifest.modalities for what in ("lengths", "mask")}
-        extra = {str(key) for key in content if key not in (*SPLITS, "layout")}
+        extra = {str(key) for key in content if key not in (*SPLITS, *_BESIDE)}
         self.ignored = sorted(extra | {str(key) for part in parts.values() for key in part} - used)
         for split, part in parts.items():
             self._samples(split, part, used)
         bert = self._bert(parts)
         features = {name: self._features(name, parts) for name in manifest.modalities}
+        for item in as_pairs(content.get("notices")):
+            self._notice(*item)
+        self.counted = content.get("counted") is True
         stated = content.get("layout")
         self.layout = stated if stated in LAYOUTS else self._layout(parts, features)
         for name, arrays in features.items():
@@ -90,10 +95,11 @@ class Content:
 
     def document(self) -> dict[str, Any]:
         """What the store's document says. Complete only after the columns were written."""
-        for (name, kind), counts in self.counts.items():
-            lost = [split for split in SPLITS if kind == "frames" and counts[split] and counts[split] == self.counts[name, "lost"][split]]
-            if lost:
-                self.problems[name] = f"every value of it in split {', '.join(lost)} is NaN or infinite"
+        for name, kind in [key for key in self.counts if key[1] == "frames"]:
+            for what, text in (("void", "zero"), ("lost", "NaN or infinite")):
+                frames, bad = self.counts[name, kind], self.counts[name, what]
+                if found := [split for split in SPLITS if frames[split] and frames[split] == bad[split]]:
+                    self.problems[name] = f"every value of it in split {', '.join(found)} is {text}"
         return {
             "reader": self.reader,
             "simulated": False,
@@ -103,6 +109,7 @@ class Content:
             "replaced": {name: sum(counts.values()) for (name, kind), counts in self.counts.items() if kind == "replaced"},
             "notices": [*self.notices, *self._counted()],
             "ignored_keys": self.ignored,
+            **({"counted": True} if self.counted else {}),
         }
 
     # samples and labels
@@ -235,6 +242,8 @@ class Content:
         size = len(self.samples[split]["ids"])
         if length == 1:
             return np.ones((size, 1), bool)
+        if f"{name}_mask" in part:
+            return self._never_empty(name, split, self._stated_mask(name, split, part, (size, length)))
         own = self.lengths.get((split, name))
         if attention is not None and attention.shape[1] == length and own is None:
             if name == "text":
@@ -242,8 +251,6 @@ class Content:
             aligned = text is None or text.shape[1] == length
             if aligned and not any(key.endswith("_lengths") for key in part):
                 return self._never_empty(name, split, without_ends(attention))
-        if f"{name}_mask" in part:
-            return self._never_empty(name, split, self._stated_mask(name, split, part, (size, length)))
         key = f"{name}_lengths"
         stated = part.get(key, own)
         if stated is None:
@@ -287,7 +294,9 @@ class Content:
         self.counts[name, "replaced"][split] += int(bad.sum())
         self.counts[name, "lost"][split] += int((bad.all(axis=2) & real).sum())
         self.counts[name, "frames"][split] += int(real.sum())
-        self.counts[name, "stray"][split] += int(((block != 0).any(axis=2) & ~real).any(axis=1).sum())
+        void = ~(block != 0).any(axis=2)
+        self.counts[name, "void"][split] += int((void & real).sum())
+        self.counts[name, "stray"][split] += int((~void & ~real).any(axis=1).sum())
         block[~real] = 0
         return block
 

@@ -289,6 +289,7 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
         warnings.append("the data are SIMULATED: scores say nothing about the real data set")
     elif not source.known and not source.raw:
         warnings.append(f"the file is no known copy of {source.manifest.title} (sha256 {source.digest[:16]}...): {_unlike(source, names)}")
+    warnings += [notice["text"] for notice in document["notices"] if not notice["modality"]]
     warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
     if config.features is not None and config.features != document["layout"]:
         warnings.append(f"data.features says {config.features}, but {'the folder is' if source.raw else 'the file looks'} {document['layout']}")
