@@ -33,14 +33,23 @@ def list_() -> None:
 @click.argument("what", metavar="NAME|PATH")
 @click.option("--as", "name", metavar="NAME", help="The data set that a file is meant to be.")
 @click.option("--set", "overrides", multiple=True, metavar="data.KEY=VALUE", help="Change one value of the config's data section. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print the same facts as JSON, for scripts.")
 @_ROOT
-def check(what: str, name: str | None, overrides: tuple[str, ...], data_root: Path | None) -> None:
-    """Read a data set and print one page about it. Ends with exit code 3 if its splits are not the published ones."""
-    from mmbench.data.checks import describe, examine
+def check(what: str, name: str | None, overrides: tuple[str, ...], as_json: bool, data_root: Path | None) -> None:
+    """Read a data set and print one page about it: what it holds, how that compares with the published data set, and floors for its scores.
+
+    Ends with exit code 3 if its splits are not the published ones.
+    """
+    import json
+
+    from mmbench.data.checks import describe, examine, facts
+    from mmbench.data.manifest import load_manifest
+    from mmbench.files import without_nan
 
     config = _config(what, name, overrides)
     dataset, problems = examine(config, data_root)
-    click.echo(describe(dataset))
+    found = facts(dataset, load_manifest(config.name, config.protocol, config.part), problems)
+    click.echo(json.dumps(without_nan(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else describe(found))
     if problems and config.splits == "published":
         raise DataError("; ".join(problems))
 

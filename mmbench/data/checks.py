@@ -1,17 +1,23 @@
-"""One page about a data set: what it holds, whether it is the published one, and what was mended while reading it."""
+"""One page about a data set: what it holds, how that compares with what is published, and what predictors without a model reach on it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mmbench.config import DataConfig
 from mmbench.data.audio import has_recordings
-from mmbench.data.dataset import Dataset, Modality, Split
-from mmbench.data.ids import video_of
+from mmbench.data.dataset import Dataset
+from mmbench.data.ids import fingerprint, video_of
 from mmbench.data.load import assemble, open_source, split_problems
+from mmbench.data.manifest import Manifest, load_manifest
+from mmbench.data.statistics import floors, frames
 from mmbench.errors import DataError
 
 
@@ -33,26 +39,100 @@ def examine(config: DataConfig, root: Path | None = None) -> tuple[Dataset, list
     return assemble(source, config, tokens, waveforms), split_problems(source)
 
 
-def describe(data: Dataset | DataConfig) -> str:
-    """The page, as text."""
-    dataset = data if isinstance(data, Dataset) else examine(data)[0]
+def facts(dataset: Dataset, manifest: Manifest | None = None, problems: Sequence[str] = ()) -> dict[str, Any]:
+    """Everything that the page says, ready for JSON. With `manifest` real data are compared with what it states as published."""
     record = dataset.record
-    kind = f"classes {', '.join(dataset.classes)}" if dataset.label_range is None else "labels in [{:g}, {:g}]".format(*dataset.label_range)
-    lines = [f"{record['title']} ({dataset.name}): {dataset.task}, {kind}" + ("   SIMULATED" if record["simulated"] else "")]
-    known = "a known copy" if record["known_digest"] else "not a known copy"
-    digest = "none: simulated data" if record["simulated"] else f"{record['sha256']} ({known})"
-    lines += [f"source       {record['source']}", f"sha256       {digest}", f"layout       {record['layout']}", f"fingerprint  {dataset.fingerprint}"]
-    lines += ["", *_table(["split", "samples", "videos", "ids"], _split_rows(dataset))]
-    lines += [f"splits: {record['split_status']}"]
-    header = ["modality", "kind", "size", "longest", "mean frames", "zero frames", "values replaced"]
-    lines += ["", *_table(header, [_modality_row(dataset, name) for name in dataset.modalities])]
-    for name, part in record["context"].items():
-        lines += [f"context of {name}: up to {part['utterances']} previous utterances, longest {part['length']}, mean {part['mean_frames']} frames"]
-    lines += [f"not usable: {name}: {reason}" for name, reason in record["unusable"].items()]
-    lines += ["", *_table(["label", *dataset.splits], _label_rows(dataset))]
-    if record["ignored_keys"]:
-        lines += ["", f"keys that are not read: {', '.join(record['ignored_keys'])}"]
-    lines += ["", *(f"warning: {text}" for text in record["warnings"])] if record["warnings"] else []
+    published = None if record["simulated"] else manifest
+    layout = published.layouts.get(record["layout"]) if published else None
+    statistics = {name: frames({split: part.inputs[name] for split, part in dataset.splits.items()}) for name in dataset.modalities}
+    modalities = {}
+    for name, part in statistics.items():
+        shape = layout.shapes.get(name) if layout else None
+        modalities[name] = {
+            **record["modalities"][name],
+            **{key: value for key, value in asdict(part).items() if key not in ("means", "mean", "longest")},
+            "replaced": record["replaced"].get(name, 0),
+            "published": {"length": shape.length, "width": shape.width} if shape else None,
+        }
+    return {
+        **{key: record[key] for key in ("name", "title", "simulated", "source", "sha256", "known_digest", "layout", "split_status", "fingerprint")},
+        "task": dataset.task,
+        "classes": list(dataset.classes),
+        "label_range": dataset.label_range,
+        "protocol": manifest.protocol if manifest else "",
+        "part": manifest.part if manifest else "",
+        "splits": {
+            name: {"samples": len(split), "videos": len({video_of(key) for key in split.ids}), "fingerprint": record["splits"][name]["fingerprint"]}
+            for name, split in dataset.splits.items()
+        },
+        "published_splits": _published_splits(dataset, published),
+        "problems": list(problems),
+        "modalities": modalities,
+        "context": record["context"],
+        "unusable": record["unusable"],
+        "labels": _labels(dataset, published),
+        "floors": [asdict(floor) for floor in floors(dataset, statistics)],
+        "ignored_keys": record["ignored_keys"],
+        "warnings": record["warnings"],
+    }
+
+
+def _published_splits(dataset: Dataset, manifest: Manifest | None) -> dict[str, dict[str, Any]]:
+    """By published split: its size and fingerprint, the data's size, and whether they are the same."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, split in (manifest.splits if manifest else {}).items():
+        ids = [name for part in key.split("+") for name in dataset.splits[part].ids]
+        same = len(ids) == split.size and (split.fingerprint is None or fingerprint(ids) == split.fingerprint)
+        found[key] = {"samples": split.size, "fingerprint": split.fingerprint, "held": len(ids), "same": same}
+    return found
+
+
+def _labels(dataset: Dataset, manifest: Manifest | None) -> list[dict[str, Any]]:
+    """How often each class occurs, or each label rounded to a whole number (to a fifth where the range is short); `published`: of training."""
+    targets = {name: np.asarray(split.target) for name, split in dataset.splits.items()}
+    known = manifest.labels if manifest else None
+    values = np.repeat(np.array(known.values, np.float32), known.counts) if known else None  # as many labels as training has
+    levels: list[tuple[str, Callable[[np.ndarray], np.ndarray]]]
+    if dataset.classes:
+        levels = [(label, partial(np.equal, i)) for i, label in enumerate(dataset.classes)]
+    else:
+        low, high = dataset.label_range or (-1.0, 1.0)
+        step = 1.0 if high - low >= 4 else 0.2
+        levels = [(f"{level * step:g}", partial(_rounds_to, level, step)) for level in range(round(low / step), round(high / step) + 1)]
+        levels += [("below 0", partial(np.greater, 0)), ("exactly 0", partial(np.equal, 0)), ("above 0", partial(np.less, 0))]
+    rows = []
+    for label, chosen in levels:
+        counts = {name: int(np.count_nonzero(chosen(y))) for name, y in targets.items()}
+        rows.append({"label": label, **counts, "published": None if values is None else int(np.count_nonzero(chosen(values)))})
+    return rows
+
+
+def _rounds_to(level: int, step: float, values: np.ndarray) -> np.ndarray:
+    return np.asarray(np.rint(values.astype(np.float64) / step) == level)
+
+
+# the page
+
+
+def describe(data: Dataset | DataConfig | Mapping[str, Any]) -> str:
+    """The page, as text: of facts, of a data set without comparison, or of what a config names."""
+    if isinstance(data, DataConfig):
+        dataset, problems = examine(data)
+        data = facts(dataset, load_manifest(data.name, data.protocol, data.part), problems)
+    known = facts(data) if isinstance(data, Dataset) else data
+    kind = f"classes {', '.join(known['classes'])}" if known["label_range"] is None else "labels in [{:g}, {:g}]".format(*known["label_range"])
+    lines = [f"{known['title']} ({known['name']}): {known['task']}, {kind}" + ("   SIMULATED" if known["simulated"] else "")]
+    copy = "a known copy" if known["known_digest"] else "not a known copy"
+    digest = "none: simulated data" if known["simulated"] else f"{known['sha256']} ({copy})"
+    lines += [f"source       {known['source']}", f"sha256       {digest}", f"layout       {known['layout']}", f"fingerprint  {known['fingerprint']}"]
+    lines += [f"protocol     {known['protocol']}" + (f", part {known['part']}" if known["part"] else "")] if known["protocol"] else []
+    rows = [[name, part["samples"], part["videos"], part["fingerprint"]] for name, part in known["splits"].items()]
+    lines += ["", *_table(["split", "samples", "videos", "ids"], rows)]
+    lines += [f"splits: {known['split_status']}{_comparison(known['published_splits'])}", "", *_modalities(known)]
+    lines += ["", *_label_table(known), "", *_floor_table(known)]
+    if known["ignored_keys"]:
+        lines += ["", f"keys that are not read: {', '.join(known['ignored_keys'])}"]
+    lines += ["", *(f"warning: {text}" for text in known["warnings"])] if known["warnings"] else []
     return "\n".join(lines)
 
 
@@ -62,40 +142,64 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts]
 
 
-def _split_rows(dataset: Dataset) -> list[list[object]]:
-    prints = dataset.record["splits"]
-    return [[name, len(split), len({video_of(key) for key in split.ids}), prints[name]["fingerprint"]] for name, split in dataset.splits.items()]
+def _comparison(published: Mapping[str, Mapping[str, Any]]) -> str:
+    parts = []
+    for name, split in published.items():
+        basis = "" if split["fingerprint"] else " in number (no fingerprint is published)"
+        other = "other samples" if split["held"] == split["samples"] else f"{split['held']} samples, {split['samples']} are published"
+        parts.append(f"{name} {'as published' + basis if split['same'] else other}")
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _modality_row(dataset: Dataset, name: str) -> list[object]:
-    spec = dataset.record["modalities"][name]
-    zero = sum(_zero_frames(split.inputs[name]) for split in dataset.splits.values())
-    kind = "raw text" if spec["kind"] == "tokens" and not spec["length"] else spec["kind"]
-    return [name, kind, spec["size"], spec["length"], spec["mean_frames"], zero, dataset.record["replaced"].get(name, 0)]
+def _modalities(known: Mapping[str, Any]) -> list[str]:
+    header = ["modality", "kind", "size", "longest", "mean frames", "zero frames", "values replaced"]
+    rows, more = [], []
+    for name, part in known["modalities"].items():
+        kind = "raw text" if part["kind"] == "tokens" and not part["length"] else part["kind"]
+        rows.append([name, kind, part["size"], part["length"], part["mean_frames"], part["zero"], part["replaced"]])
+        if kind == "raw text":
+            continue
+        more.append(f"frames of {name}: {part['total']} real, median {part['median']:g}; samples by length: {_histogram(part['histogram'])}")
+        if part["constant"]:
+            columns = part["constant"]
+            more.append(f"constant in training: {len(columns)} of {part['size']} columns of {name}, first {', '.join(map(str, columns[:5]))}")
+        here = {"length": part["length"], "width": part["size"]}
+        other = [f"{what} {here[what]}, published {value}" for what, value in (part["published"] or {}).items() if here[what] != value]
+        if other:
+            more.append(f"not as published: {name}: {'; '.join(other)}")
+    for name, part in known["context"].items():
+        more.append(f"context of {name}: up to {part['utterances']} previous utterances, longest {part['length']}, mean {part['mean_frames']} frames")
+    more += [f"not usable: {name}: {reason}" for name, reason in known["unusable"].items()]
+    return [*_table(header, rows), *more]
 
 
-def _zero_frames(part: Modality) -> int:
-    """Real frames of which every value is zero."""
-    if part.kind == "tokens":
-        return 0
-    blocks = (slice(start, start + 256) for start in range(0, len(part.values), 256))
-    present = ((np.asarray(part.values[rows]) != 0, part.mask[rows]) for rows in blocks)
-    return sum(int((~(values.any(axis=2) if values.ndim == 3 else values) & mask).sum()) for values, mask in present)
+def _histogram(ranges: Sequence[tuple[int, int, int]]) -> str:
+    return ", ".join(f"{low if low == high else f'{low}-{high}'}: {count}" for low, high, count in ranges)
 
 
-def _label_rows(dataset: Dataset) -> list[list[object]]:
-    """How often each class occurs, or each label rounded to a whole number (to a fifth where the range is short)."""
-    if dataset.classes:
-        return [[label, *(int((split.target == i).sum()) for split in dataset.splits.values())] for i, label in enumerate(dataset.classes)]
-    low, high = dataset.label_range or (-1.0, 1.0)
-    step = 1.0 if high - low >= 4 else 0.2
-    counts: Mapping[str, np.ndarray] = {name: _bins(split, step) for name, split in dataset.splits.items()}
-    levels = np.arange(round(low / step), round(high / step) + 1)
-    rows: list[list[object]] = [[f"{level * step:g}", *(int((bins == level).sum()) for bins in counts.values())] for level in levels]
-    for text, sign in (("below 0", -1), ("exactly 0", 0), ("above 0", 1)):
-        rows.append([text, *(int((np.sign(split.target) == sign).sum()) for split in dataset.splits.values())])
-    return rows
+def _label_table(known: Mapping[str, Any]) -> list[str]:
+    rows, splits = known["labels"], list(known["splits"])
+    compared = any(row["published"] is not None for row in rows)
+    header = ["label", *splits, *(["training as published"] if compared else [])]
+    cells = [[row["label"], *(row[split] for split in splits), *([_published(row)] if compared else [])] for row in rows]
+    return _table(header, cells)
 
 
-def _bins(split: Split, step: float) -> np.ndarray:
-    return np.rint(np.asarray(split.target, dtype=np.float64) / step).astype(int)
+def _published(row: Mapping[str, Any]) -> str:
+    return f"{row['published']}" + (f"  differs by {row['train'] - row['published']:+d}" if row["train"] != row["published"] else "")
+
+
+def _floor_table(known: Mapping[str, Any]) -> list[str]:
+    found = known["floors"]
+    rows = [[key, *(_score(floor["scores"][key]) for floor in found)] for key in found[0]["scores"]]
+    penalties = ", ".join(f"{floor['name'].removeprefix('ridge ')} {floor['penalty']:g}" for floor in found if floor["penalty"])
+    return [
+        f"floors on {'SIMULATED ' if known['simulated'] else ''}test: reference points without a model, not results",
+        *_table(["metric", *(floor["name"] for floor in found)], rows),
+        f"constant: the {'most frequent class' if known['classes'] else 'median'} of training; oracle: the best constant for each metric on test",
+        *([f"ridge: linear on the mean frame of each sample, fitted on train; penalty, chosen on valid: {penalties}"] if penalties else []),
+    ]
+
+
+def _score(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
