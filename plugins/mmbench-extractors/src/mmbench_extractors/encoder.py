@@ -1,4 +1,4 @@
-"""What both extractors share: loading, what is trained, evaluation mode while frozen, the digest."""
+"""What pretrained encoders share: loading, what is trained, evaluation mode while frozen, the digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import nn
 from mmbench.errors import ConfigError
 from mmbench.interfaces import FeatureExtractor
 from mmbench_extractors.attention import never_wait
-from mmbench_extractors.config import EncoderConfig
 from mmbench_extractors.loading import Source, load_network
 
 NO_FEATURE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
@@ -30,12 +29,15 @@ class PretrainedEncoder(FeatureExtractor):
     component: str
     reads: str
     """Name of the network's input: what tells a text encoder from a speech encoder."""
+    tower: str | None = None
+    """Where a model of several modalities has a config for this one."""
+    config: Any
 
-    def __init__(self, config: EncoderConfig, **overrides: Any):
+    def __init__(self, config: Any, **overrides: Any):
         super().__init__(config)
         self.config = config
         self.source = Source(self.component, config.model)
-        self.encoder, self._identity = load_network(self.source, **overrides)
+        self.encoder, self._identity = load_network(self.source, self.tower, **overrides)
         self._check_kind()
         never_wait(self.encoder)
         self._choose_trained()
@@ -75,7 +77,7 @@ class PretrainedEncoder(FeatureExtractor):
         config = self.encoder.config
         reads = "encoder-decoder" if config.is_encoder_decoder else self.encoder.main_input_name
         if reads != self.reads or not hasattr(config, "hidden_size"):
-            other = {"input_ids": "hf-text", "input_values": "hf-audio"}.get(reads)
+            other = {"input_ids": "hf-text", "input_values": "hf-audio", "pixel_values": "hf-vision"}.get(reads)
             hint = f"; use {other}" if other and other != self.component else ""
             raise ConfigError(
                 f"{self.component}: model {self.config.model!r} is a {config.model_type!r} network, which reads {reads}, not {self.reads}{hint}"

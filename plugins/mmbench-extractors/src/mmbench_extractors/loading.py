@@ -97,10 +97,14 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def load_network(source: Source, **overrides: Any) -> Any:
-    """The encoder in float32 without its pooling head, its `config` changed by `overrides`. A weight that the checkpoint lacks is an error."""
+def load_network(source: Source, tower: str | None = None, **overrides: Any) -> Any:
+    """The encoder in float32 without its pooling head, its `config` changed by `overrides`. A weight that the checkpoint lacks is an error.
+
+    `tower`: the entry of a model's config that holds the config of the part to take, where it has such parts.
+    """
     transformers = import_transformers()
     config = source.load(transformers.AutoConfig)
+    config = getattr(config, tower, config) if tower else config
     identity = config.to_dict()
     for name, value in overrides.items():
         setattr(config, name, value)
