@@ -19,7 +19,8 @@ from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
 from mmbench.data.find import locate
 from mmbench.data.formats import find_format
 from mmbench.data.ids import fingerprint
-from mmbench.data.manifest import SPLITS, Manifest, load_manifest
+from mmbench.data.manifest import SPLITS, Division, Manifest, load_manifest
+from mmbench.data.protocol import divide
 from mmbench.data.simulate import simulate
 from mmbench.data.store import DOCUMENT, Store, file_digests, folder_digest, open_or_build, open_store, store_folder, write_store
 from mmbench.data.transforms import cut, standardize
@@ -89,6 +90,8 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
             raise DataError("data.path and data.simulated exclude each other: simulated data are made, not read")
         store = simulate(manifest, config.samples, layout=config.features)
         return Source(manifest, store, store.folder, store.document["simulation"]["digest"], False)
+    if manifest.parts and not manifest.part:
+        raise DataError(f"{manifest.name} {manifest.protocol} has several parts: choose one with data.part: {', '.join(manifest.parts)}")
     if config.samples is not None:
         raise DataError("data.samples scales simulated data; real data are always used whole. Add --set data.simulated=true or remove it")
     path = locate(config, root, waveforms)
@@ -118,7 +121,7 @@ def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
     identity = {"name": entry.component.name, "version": reader.version}
 
     def build(folder: Path) -> None:
-        _write(content.Content(path, manifest, reader.read(path, manifest), identity), folder)
+        _write(content.Content(path, manifest, divide(path, manifest, reader.read(path, manifest)), identity), folder)
 
     store = open_or_build(_folder(digest, manifest, [entry.key, reader.version, content.VERSION]), build)
     return Source(manifest, store, path, digest, known)
@@ -126,9 +129,13 @@ def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
 
 def _folder(digest: str, manifest: Manifest, reader: list[Any]) -> Path:
     """Where the store is: by the bytes of the source, and by all that decides how they are read."""
-    return store_folder(
-        digest, [manifest.name, manifest.protocol, manifest.part, manifest.task, manifest.classes, manifest.label_range, manifest.modalities, *reader]
-    )
+    known = [manifest.name, manifest.protocol, manifest.part, manifest.task, manifest.classes, manifest.label_range, manifest.modalities]
+    return store_folder(digest, [*known, _rules(manifest), *reader])
+
+
+def _rules(manifest: Manifest) -> dict[str, Any]:
+    """How the manifest divides and labels what its sources hold."""
+    return manifest.model_dump(mode="json", include={*Division.model_fields})
 
 
 def _write(file: content.Content | raw.RawFolder, folder: Path) -> None:
@@ -153,6 +160,7 @@ def _written_store(manifest: Manifest, folder: Path) -> Source:
 def _refuse_duplicates(source: Source) -> None:
     seen: dict[str, str] = {}
     for split in SPLITS:
+        seen = {} if source.manifest.ids_per_split else seen
         repeated = []
         for name in source.ids(split):
             if name in seen:
@@ -202,7 +210,7 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = _NOTHI
     if sound is not None:
         content.append(sound.document["waveforms"])
     if manifest.protocol:  # one file divided or labelled in several ways is several data sets
-        content.append([manifest.protocol, manifest.part])
+        content.append([manifest.protocol, manifest.part, _rules(manifest)])
     identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if config.context:
         splits = _with_context(splits, config, identity)
