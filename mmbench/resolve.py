@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,7 @@ class Resolved:
         """The whole config with every default filled in; reading it back gives the same experiment."""
         filled = self.experiment.model_dump(mode="json")
         filled["data"]["modalities"] = list(self.modalities)
+        filled["data"]["protocol"] = self.manifest.protocol or None
         filled["metrics"] = list(self.experiment.metrics or self.manifest.metrics)
         training = filled["training"]
         training["task_loss"] = self.task_loss
@@ -94,7 +96,11 @@ class Resolved:
     @property
     def task_loss(self) -> str:
         """The task loss in use."""
-        return self.experiment.training.task_loss or ("l1" if self.manifest.task == "regression" else "cross_entropy")
+        return self.experiment.training.task_loss or self._usual_task_loss
+
+    @property
+    def _usual_task_loss(self) -> str:
+        return "l1" if self.manifest.task == "regression" else "cross_entropy"
 
     @property
     def select(self) -> str:
@@ -105,16 +111,46 @@ class Resolved:
         """12 hex digits of everything that a run's numbers depend on, but the seed: the config without its name, seeds and paths, and the data."""
         content = self.to_dict()
         del content["name"], content["row"], content["seeds"], content["data"]["path"]
-        text = json.dumps([content, data_fingerprint], sort_keys=True, ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return _digest([content, data_fingerprint])
+
+    @property
+    def family(self) -> str:
+        """12 hex digits that are the same for all parts of a protocol and differ for any other difference of configs; nothing without parts.
+
+        Parts have other data, and what follows from them may differ: metrics, selection metric, task loss and modalities count where they
+        are not the part's own.
+        """
+        if not self.manifest.part:
+            return ""
+        content = self.to_dict()
+        del content["name"], content["row"], content["seeds"], content["data"]["path"], content["data"]["part"]
+        training, metrics = content["training"], content["metrics"]
+        content["metrics"] = None if metrics == list(self.manifest.metrics) else metrics
+        training["select"] = None if training["select"] == metrics[0] else training["select"]
+        training["task_loss"] = None if training["task_loss"] == self._usual_task_loss else training["task_loss"]
+        content["data"]["modalities"] = None if self.modalities == tuple(self.manifest.modalities) else list(self.modalities)
+        return _digest(content)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The protocol, its part and all of its parts as a run's record of its data has them; empty for a data set without protocols."""
+        found = {"protocol": self.manifest.protocol, "part": self.manifest.part, "parts": list(self.manifest.parts)}
+        return {key: value for key, value in found.items() if value}
 
 
 def _component_dict(choice: Choice) -> dict[str, Any]:
     return {"name": choice.entry.key, **choice.config.model_dump(mode="json")}
 
 
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()[:12]
+
+
 def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = None) -> list[Resolved]:
-    """Read, compose, expand and check a config: one experiment, or one for each cell of its sweep. `ConfigError`: one line per mistake."""
+    """Read, compose, expand and check a config: one experiment, or one for each cell of its sweep and each part of a protocol that has several.
+
+    `ConfigError`: one line per mistake.
+    """
     path = find_config(source)
     document = compose(path, overrides)
     document.value.setdefault("name", path.stem)
@@ -122,15 +158,29 @@ def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = 
         document.value["seeds"] = parse_seeds(seeds)
     found, problems = [], []
     for row, cell in expand(document):
-        if row:
-            cell.value["row"] = row
-        try:
-            found.append(resolve(cell, catalogue()))
-        except ConfigError as error:
-            problems += str(error).splitlines()
+        for part in _parts(cell):
+            if row:
+                part.value["row"] = row
+            try:
+                found.append(resolve(part, catalogue()))
+            except ConfigError as error:
+                problems += str(error).splitlines()
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     return found
+
+
+def _parts(document: Document) -> Iterator[Document]:
+    """The config for each part of its protocol, where that has several and the config names none. Mistakes are left to `resolve`."""
+    data, manifest = document.value.get("data"), None
+    if isinstance(data, dict) and isinstance(data.get("name"), str) and isinstance(data.get("protocol"), str | None) and data.get("part") is None:
+        with contextlib.suppress(MmbenchError):
+            manifest = load_manifest(data["name"], data.get("protocol"))
+    if manifest is None or not manifest.parts:
+        yield document
+        return
+    for part in manifest.parts:
+        yield Document({**document.value, "data": {**data, "protocol": manifest.protocol, "part": part}}, document.marks)
 
 
 def resolve(document: Document, known: Catalogue) -> Resolved:

@@ -13,7 +13,7 @@ from typing import Any
 from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, DataError
 from mmbench.files import write, write_json
 from mmbench.plugins import catalogue
 from mmbench.resolve import Resolved, resolve
@@ -44,6 +44,21 @@ class Plan:
         """The experiment's folder."""
         return self.rows[0].folder.parent
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What it does with protocols that have parts, a line each: ``iemocap 4way_5fold: 5 parts x 5 seeds``."""
+        found: dict[tuple[str, str], tuple[dict[str, None], dict[int, None]]] = {}
+        for row in self.rows:
+            manifest = row.resolved.manifest
+            if manifest.part:
+                parts, seeds = found.setdefault((manifest.name, manifest.protocol), ({}, {}))
+                parts[manifest.part] = None
+                seeds.update(dict.fromkeys(row.resolved.experiment.seeds))
+        return tuple(
+            f"{name} {protocol}: {len(parts)} part{'s' * (len(parts) > 1)} x {len(seeds)} seed{'s' * (len(seeds) > 1)} ({', '.join(parts)})"
+            for (name, protocol), (parts, seeds) in found.items()
+        )
+
     def runs(self) -> Iterator[tuple[Row, int, Path]]:
         """Row, seed and folder of each run, seed by seed, so that partial tables have the same seeds in each row."""
         runnable = [row for row in self.rows if not row.refusal]
@@ -59,7 +74,7 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
     Raises `ConfigError` where nothing can be run; in a sweep, a cell that is refused is a row with its reason.
     """
     missing = dict.fromkeys(missing for cell in cells for missing in cell.missing)
-    refused = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
+    refused = dict.fromkeys(f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals)
     if missing or all(cell.fit.refusals for cell in cells):
         raise ConfigError("\n".join(f"cannot run: {problem}" for problem in [*refused, *missing]))
     datasets: dict[str, Dataset] = {}
@@ -80,8 +95,11 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
 
 
 def open_data(resolved: Resolved, data_root: Path | None = None) -> Dataset:
-    """The data set as an experiment's encoders want it."""
-    return load_dataset(resolved.experiment.data, data_root, resolved.reads("tokens"), resolved.reads("waveform"))
+    """The data set as an experiment's encoders want it. DataError: names the part, where the protocol has several."""
+    try:
+        return load_dataset(resolved.experiment.data, data_root, resolved.reads("tokens"), resolved.reads("waveform"))
+    except DataError as error:
+        raise DataError(f"part {resolved.manifest.part}: {error}" if resolved.manifest.part else str(error)) from None
 
 
 def _label(resolved: Resolved, dataset: Dataset) -> str:
@@ -128,6 +146,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             losses = [{"name": loss.entry.component.name, "weight": loss.weights} for loss in row.resolved.losses]
             refused = {"schema_version": 1, "status": "incompatible", "reason": row.refusal, "label": row.folder.name, "name": row.name}
             refused |= {"experiment": row.resolved.experiment.name, "model": component.name, "losses": losses, "floor": False}
+            if row.resolved.protocol:
+                refused |= {"family": row.resolved.family, "data": row.resolved.protocol}
             _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
             write_json(row.folder / "result.json", refused)
         elif (row.folder / "result.json").is_file():
@@ -141,7 +161,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
         _write_config(row, folder, f"# {row.name}, seed {seed}: every value in force", {"seeds": [seed]})
-        requests.append(RunRequest(folder, f"{row.name} seed {seed}", plan.device, row.resolved.experiment.training.threads))
+        label = f"{row.name}, {part}, seed {seed}" if (part := row.resolved.manifest.part) else f"{row.name} seed {seed}"
+        requests.append(RunRequest(folder, label, plan.device, row.resolved.experiment.training.threads))
     return requests, done, failed
 
 

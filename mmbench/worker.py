@@ -146,6 +146,7 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
         "floor": component.floor,
         "seed": experiment.seeds[0],
         "fingerprint": folder.parent.name.rpartition("-")[2],
+        **({"family": resolved.family, "data": resolved.protocol} if resolved.protocol else {}),
     }
 
 
@@ -179,6 +180,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         "modalities": list(dataset.modalities),
         "fingerprint": dataset.fingerprint,
         "metrics": list(metrics),
+        **resolved.protocol,
     }
     result["environment"] = _environment(resolved, device)
 

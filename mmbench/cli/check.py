@@ -16,6 +16,7 @@ from mmbench.errors import DataError
 
 if TYPE_CHECKING:
     from mmbench.resolve import Resolved
+    from mmbench.runner import Plan
 
 
 KINDS = ("model", "encoder", "loss", "training", "selection", "metrics")
@@ -32,25 +33,26 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
     from mmbench.resolve import load
 
     cells = load(config, overrides, seeds)
+    rows = _apart(cells)
     runnable = [cell for cell in cells if not cell.fit.refusals]
     first = (runnable or cells)[0]
-    refused = len(cells) - len(runnable)
-    sweep = f", a sweep of {len(cells)} cells" + f", of which {refused} are refused" * bool(refused)
-    click.echo(f"config      {config}: valid" + sweep * (len(cells) > 1))
-    for line in _components(runnable or cells):
+    refused = len(rows) - len(_apart(runnable))
+    sweep = f", a sweep of {len(rows)} cells" + f", of which {refused} are refused" * bool(refused)
+    click.echo(f"config      {config}: valid" + sweep * (len(rows) > 1))
+    for line in _components(_apart(runnable or cells), runnable or cells):
         click.echo(line)
     refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
-    problems = [*refusals, *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
+    problems = [*dict.fromkeys(refusals), *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
     dataset = None
     try:
-        dataset = _data(first, data_root)
+        dataset = _data(first, [cell for cell in runnable or cells if cell.manifest.part and cell.experiment.row == first.experiment.row], data_root)
     except DataError as error:
         problems.append(f"the data are missing or cannot be used: {error}")
     blocked = bool(first.missing) or dataset is None or not runnable
     if not blocked:
         _runs(cells, out, data_root, device)
     if build and not blocked:
-        for cell in runnable:
+        for cell in _apart(runnable):
             _build(cell, dataset if cell is first else None, data_root)
     for problem in problems:
         click.echo(f"cannot run  {problem}")
@@ -59,8 +61,13 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
         sys.exit(2)
 
 
-def _components(cells: list[Resolved]) -> Iterator[str]:
-    """What takes part, each line once, however many cells of a sweep share it."""
+def _apart(cells: list[Resolved]) -> list[Resolved]:
+    """One cell for each row of the table: the first of its parts, where the protocol has several."""
+    return list({cell.experiment.row: cell for cell in reversed(cells)}.values())[::-1]
+
+
+def _components(rows: list[Resolved], cells: list[Resolved]) -> Iterator[str]:
+    """What takes part, each line once, however many cells of a sweep or parts of a protocol share it."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         for kind, line in _lines(cell):
@@ -68,7 +75,7 @@ def _components(cells: list[Resolved]) -> Iterator[str]:
     for kind in KINDS:
         yield from (f"{kind:<11} {line}" for line in found.get(kind, ()))
         if kind == "loss":
-            yield from _adapters(cells)
+            yield from _adapters(rows)
 
 
 def _lines(resolved: Resolved) -> Iterator[tuple[str, str]]:
@@ -107,19 +114,26 @@ def _adapters(cells: list[Resolved]) -> Iterator[str]:
         yield textwrap.fill(text, 140, initial_indent="adapters    ", subsequent_indent=" " * 12)
 
 
-def _data(resolved: Resolved, data_root: Path | None) -> Any:
+def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> Any:
+    """Show the data; of a protocol with parts the sizes of each. Returns the data set of the first."""
     from mmbench.runner import open_data
 
     dataset = open_data(resolved, data_root)
-    record = dataset.record
+    record, manifest = dataset.record, resolved.manifest
     source = "SIMULATED" if record.get("simulated") else record.get("source")
-    click.echo(f"data        {resolved.manifest.title}: {source}")
-    click.echo(f"            {', '.join(f'{name} {len(split)}' for name, split in dataset.splits.items())}; splits {resolved.experiment.data.splits}")
+    click.echo(f"data        {manifest.title}: {source}")
+    if manifest.protocol:
+        which = f", part {manifest.part} of {len(manifest.parts)}" if len(parts) == 1 else f", {len(parts)} parts, averaged in tables" * bool(parts)
+        click.echo(f"            protocol {manifest.protocol}{which}")
+    found = {part.manifest.part: open_data(part, data_root) for part in parts} if len(parts) > 1 else {"": dataset}
+    for part, each in found.items():
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in each.splits.items())
+        click.echo(f"            {part}{': ' * bool(part)}{sizes}; splits {resolved.experiment.data.splits}")
     inputs = dataset.input_spec()
     for name, spec in [*inputs.modalities.items(), *((f"{name}_context", spec) for name, spec in inputs.contexts.items())]:
         size = {"features": f", width {spec.size}", "tokens": f", ids below {spec.size}", "waveform": ""}[spec.kind]
         click.echo(f"            {name}: {spec.kind}{size}, " + (f"longest {spec.length}" if spec.length else "raw text"))
-    for warning in record.get("warnings", ()):
+    for warning in dict.fromkeys(warning for each in found.values() for warning in each.record.get("warnings", ())):
         click.echo(f"            warning: {warning}")
     return dataset
 
@@ -128,6 +142,9 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
     from mmbench.runner import make_plan, run_status
 
     plan = make_plan(cells, out, data_root, device)
+    if plan.parts:
+        _runs_by_part(plan)
+        return
     if len(plan.rows) > MOST_ROWS:
         counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
         refused = sum(bool(row.refusal) for row in plan.rows)
@@ -140,6 +157,20 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
         shown = f"{row.name}: " if len(cells) > 1 and not row.floor else ""
         click.echo(f"runs        {shown}{row.folder}{'  (floor)' * row.floor}")
         click.echo("            " + (", ".join(f"seed {seed}: {state}" for seed, state in states.items()) or f"incompatible: {row.refusal}"))
+
+
+def _runs_by_part(plan: Plan) -> None:
+    """A line for each configuration, its parts together."""
+    from mmbench.runner import run_status
+
+    click.echo(f"runs        {plan.folder}: {'; '.join(plan.parts)}")
+    counts: dict[tuple[str, bool], Counter[str]] = {(row.name, row.floor): Counter() for row in plan.rows}
+    for row, _, folder in plan.runs():
+        counts[row.name, row.floor][run_status(folder) or "to do"] += 1
+    refused = {(row.name, row.floor): f"incompatible: {row.refusal}" for row in plan.rows if row.refusal}
+    for (name, floor), states in counts.items():
+        shown = ", ".join(f"{count} {state}" for state, count in states.items())
+        click.echo(f"            {name}{' (floor)' * floor}: {shown or refused[name, floor]}")
 
 
 def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:

@@ -42,6 +42,8 @@ def command(
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
         click.echo(f"warning: {warning}", err=True)
     requests, done, failed = prepare(plan, rerun)
+    for line in plan.parts:
+        click.echo(line)
     click.echo(
         f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
     )

@@ -113,7 +113,9 @@ class Style:
         lines = []
         if table.rows:
             percent = "; what ranges from 0 to 1 (accuracy, F1, recall) is times 100" if any(column.percent for column in table.columns) else ""
-            lines.append(self.escape(f"Test scores, mean ± sample standard deviation (n - 1) over seeds{percent}; seeds: done/all."))
+            what = "Test scores, each seed's the mean over all parts, then mean" if table.averaged else "Test scores, mean"
+            seeds = "seeds: done on every part/all" if table.averaged else "seeds: done/all"
+            lines.append(self.escape(f"{what} ± sample standard deviation (n - 1) over seeds{percent}; {seeds}."))
         if any(cell.best for cell in cells):
             lines.append(self.legend + " of the methods with every seed done; floors do not compete.")
         if any(row.kind == "oracle" for row in table.rows):
@@ -124,7 +126,7 @@ class Style:
             lines.append(f"{self.adapted} with adapters: the model lacks something a loss needs, and the core added layers for it.")
         if any(" = " in row.name for row in methods):
             lines.append(self.escape("a = b: equal by construction, one run under two names."))
-        collapsed = [f"{self.escape(row.name)} {row.collapsed} of {row.done}" for row in methods if row.collapsed]
+        collapsed = [f"{self.escape(row.name)} {row.collapsed} of {row.runs}" for row in methods if row.collapsed]
         if collapsed:
             lines.append(f"{self.collapsed} runs that collapsed to nearly one prediction for all samples: {', '.join(collapsed)}.")
         return lines + [self.escape(note) for note in table.notes]
@@ -205,11 +207,13 @@ def as_csv(tables: Sequence[Table]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     head = ["table", "data", "simulated", "modalities", "configuration", "kind", "experiment", "label", "seeds_done", "seeds_all", "collapsed"]
-    writer.writerow([*head, "adapted", "parameters", "seconds", "metric", "higher_is_better", "mean", "sd", "n"])
+    tail = ["protocol", "part"] if any(table.data.get("protocol") for table in tables) else []
+    writer.writerow([*head, "adapted", "parameters", "seconds", "metric", "higher_is_better", "mean", "sd", "n", *tail])
     for table in tables:
         data: Mapping[str, object] = table.data
         names = data.get("modalities", ())
         where = [table.title, str(data.get("name", "")), "SIMULATED" * table.simulated, " ".join(names if isinstance(names, list) else ())]
+        which = [str(data.get("protocol", "")), "(mean)" if table.averaged else str(data.get("part", ""))] if tail else []
         for row in table.rows:
             runs = [row.done, row.total, row.collapsed, int(row.adapted), row.parameters, number(row.seconds)]
             if row.kind == "oracle":
@@ -217,7 +221,8 @@ def as_csv(tables: Sequence[Table]) -> str:
             who = [*map(clean, [*where, row.name]), row.kind, clean(row.experiment), clean(row.label), *runs]
             for column in table.columns:
                 cell, direction = row.cells[column.key], "" if column.higher_is_better is None else int(column.higher_is_better)
-                writer.writerow([*who, clean(column.key), direction, number(cell.mean), number(cell.sd), "" if row.kind == "oracle" else cell.n])
+                n = "" if row.kind == "oracle" else cell.n
+                writer.writerow([*who, clean(column.key), direction, number(cell.mean), number(cell.sd), n, *map(clean, which)])
     return text.getvalue()
 
 

@@ -8,12 +8,13 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmbench.errors import ConfigError, DataError
+from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.results.predictions import read_predictions, write_predictions
+from mmbench.strict_yaml import parse
 
 __all__ = ["RunRecord", "find_runs", "is_running", "read_predictions", "read_result", "write_predictions"]
 
@@ -22,6 +23,7 @@ STATUSES = ("done", "failed", "interrupted", "incompatible")
 """What ``result.json`` may say; a folder without it is ``pending``, ``running`` or ``interrupted``, an unreadable one ``damaged``."""
 
 SEED_FOLDER = re.compile(r"seed-(\d+)")
+A_PART = re.compile(r"^ +part: (?!null)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class RunRecord:
     adapters: tuple[Mapping[str, Any], ...] = ()
     seed: int | None = None
     fingerprint: str = ""
+    family: str = ""
+    """Equal for the runs of one configuration on the parts of a protocol; nothing where there are no parts."""
     data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Scores by split, then by entry (``corr``, ``recall[happy]``)."""
@@ -59,6 +63,11 @@ class RunRecord:
     def title(self) -> str:
         """The configuration's name, or its folder's where the record has none."""
         return self.name or self.label or self.folder.name
+
+    @property
+    def part(self) -> str:
+        """The part of a protocol that it was run on; nothing where there are no parts."""
+        return str(self.data.get("part", ""))
 
 
 def is_running(folder: Path) -> bool:
@@ -111,7 +120,7 @@ def read_result(folder: Path) -> RunRecord:
 
 
 KINDS: Mapping[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint"), str),
+    **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint", "family"), str),
     **dict.fromkeys(("losses", "adapters"), list),
     **dict.fromkeys(("floor", "collapsed"), bool),
     **dict.fromkeys(("seed", "epochs", "parameters"), int),
@@ -127,10 +136,10 @@ def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> 
     if isinstance(value, list) and not all(isinstance(item, dict) for item in value):
         raise DataError(f"{path}: {key} holds something that is not an object")
     if isinstance(value, dict) and key == "data":
-        for name in ("name", "title", "task", "fingerprint"):
+        for name in ("name", "title", "task", "fingerprint", "protocol", "part"):
             if not isinstance(value.get(name, ""), str):
                 raise DataError(f"{path}: data.{name} is {value[name]!r:.60}, which is not a string")
-        for name in ("classes", "modalities", "metrics"):
+        for name in ("classes", "modalities", "metrics", "parts"):
             found = value.get(name, [])
             if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
                 raise DataError(f"{path}: data.{name} is {found!r:.60}, which is not a list of strings")
@@ -155,16 +164,32 @@ def told_by_path(folder: Path) -> dict[str, Any]:
     return {"experiment": configuration.parent.name, "label": label, "model": label.rpartition("-")[0], "seed": int(seed[1]) if seed else None}
 
 
+def told_by_config(folder: Path) -> dict[str, Any]:
+    """Protocol and part that a run's ``config.yaml`` names, for a run that has no record of them yet; nothing where there are no parts."""
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        if not A_PART.search(text):  # told without parsing thousands of files
+            return {}
+        data = parse(text, str(folder / "config.yaml")).value["data"]
+        return {"data": {key: str(data[key]) for key in ("protocol", "part")}}
+    except (OSError, ValueError, MmbenchError, KeyError, TypeError):
+        return {}
+
+
 def read_run(folder: Path) -> RunRecord:
     """The record of one run folder, whatever its state."""
-    known = told_by_path(folder)
-    if is_running(folder):
-        return RunRecord(folder, "running", **known)
-    if (folder / "result.json").exists():
+    running, damage = is_running(folder), ""
+    if not running and (folder / "result.json").exists():
         try:
-            return read_result(folder)
+            record = read_result(folder)
+            return record if record.data else replace(record, **told_by_config(folder))
         except DataError as error:
-            return RunRecord(folder, "damaged", str(error), **known)
+            damage = str(error)
+    known = told_by_path(folder) | told_by_config(folder)
+    if running:
+        return RunRecord(folder, "running", **known)
+    if damage:
+        return RunRecord(folder, "damaged", damage, **known)
     if not (folder / "config.yaml").exists():
         return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **known)
     begun = any((folder / name).exists() for name in ("run.lock", "epochs.jsonl", "log.txt"))

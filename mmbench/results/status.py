@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmbench.results.runs import RunRecord
 
@@ -11,12 +11,12 @@ ORDER = ("done", "running", "pending", "interrupted", "failed", "damaged", "inco
 
 
 def status_lines(records: Iterable[RunRecord]) -> list[str]:
-    """A line for each configuration: name, label, and its seeds by state; indented lines for the reasons of what is not done."""
+    """A line for each configuration: name, part of a protocol, label, and its seeds by state; indented lines for the reasons of what is not done."""
     configurations: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         configurations[(record.experiment, record.label)].append(record)
     lines = []
-    for (experiment, label), runs in configurations.items():
+    for (experiment, label), runs in sorted(configurations.items(), key=_place):
         name = next((run.name for run in runs if run.name), "")
         states = []
         for status in ORDER:
@@ -24,7 +24,8 @@ def status_lines(records: Iterable[RunRecord]) -> list[str]:
             if seeds:
                 states.append(status + "".join(f" {seed}" for seed in seeds if seed is not None))
         path = f"{experiment}/{label}"
-        lines.append(f"{f'{name} ({path})' if name else path}: {', '.join(states)}")
+        who = ", ".join(filter(None, (name, _part(runs))))
+        lines.append(f"{f'{who} ({path})' if who else path}: {', '.join(states)}")
         reasons: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
         for run in runs:
             if run.reason:
@@ -34,3 +35,15 @@ def status_lines(records: Iterable[RunRecord]) -> list[str]:
             which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} " if seeds else ""
             lines.append(f"    {which}{status}: {reason}")
     return lines
+
+
+def _part(runs: Sequence[RunRecord]) -> str:
+    return next((run.part for run in runs if run.part), "")
+
+
+def _place(configuration: tuple[tuple[str, str], Sequence[RunRecord]]) -> tuple[object, ...]:
+    """The parts of one configuration stand together, in their protocol's order."""
+    (experiment, label), runs = configuration
+    run = max(runs, key=lambda run: len(run.data.get("parts", ())))
+    parts = list(run.data.get("parts", ()))
+    return experiment, f"{run.model}-{run.family}" if run.part else label, parts.index(run.part) if run.part in parts else len(parts), run.part, label

@@ -15,7 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class Row:
     experiment: str = ""
     label: str = ""
     seeds: tuple[int, ...] = ()
+    runs: int = 0
+    """Finished runs that it rests on: more than `done` where seeds are means over parts."""
 
     @property
     def competes(self) -> bool:
@@ -102,8 +104,25 @@ class Table:
     notes: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def averaged(self) -> bool:
+        """Whether the score of a seed is its mean over the parts of a protocol."""
+        return bool(self.data.get("parts")) and not self.data.get("part")
 
-Identity = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+
+class Identity(NamedTuple):
+    """What must be equal for two runs to stand in one table."""
+
+    name: str
+    fingerprint: str
+    modalities: tuple[str, ...]
+    metrics: tuple[str, ...]
+    protocol: str = ""
+    part: str = ""
+
+
+Runs = dict[tuple[str, str], dict[Any, RunRecord]]
+"""Configurations (experiment, label), and their runs by seed. Floors have no experiment, since experiments on the same data share them."""
 
 
 def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | None = None) -> list[Table]:
@@ -117,7 +136,14 @@ def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | N
     loose: list[RunRecord] = []
     for record, identity in zip(records, identities(records), strict=True):
         (groups[identity] if identity else loose).append(record)
-    tables = [build(identity, groups[identity], metrics) for identity in sorted(groups, key=str)]
+    from mmbench.results.parts import averages  # it builds on what is here
+
+    means, loose = averages(groups, loose, metrics)
+    averaged = {identity for mean in means for identity in mean.homes}
+    blocks = [([mean.table], list(mean.homes)) for mean in means] + [([], [identity]) for identity in groups if identity not in averaged]
+    tables: list[Table] = []
+    for first, homes in sorted(blocks, key=lambda block: str(block[1][0])):
+        tables += [*first, *(build(identity, groups[identity], metrics) for identity in homes)]
     repeated = Counter(table.title for table in tables)
     tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
     if loose:
@@ -142,16 +168,19 @@ def known_metrics(records: Iterable[RunRecord]) -> dict[str, Metric]:
 
 
 def identities(records: Sequence[RunRecord]) -> list[Identity | None]:
-    """The data of each run. A run without a record of its data has that of its configuration's other runs, or of its experiment's if they agree."""
+    """The data of each run. A run without a record of its data has that of its configuration's other runs, or of its experiment's if they agree.
+
+    The experiment's are those on the same part of a protocol.
+    """
     own = [identity_of(record) for record in records]
     seen: dict[tuple[str, ...], set[Identity]] = defaultdict(set)
     for record, identity in zip(records, own, strict=True):
         if identity:
             seen[(record.experiment, record.label)].add(identity)
-            seen[(record.experiment,)].add(identity)
+            seen[(record.experiment, "", identity.part)].add(identity)
     result: list[Identity | None] = []
     for record, identity in zip(records, own, strict=True):
-        for key in ((record.experiment, record.label), (record.experiment,)):
+        for key in ((record.experiment, record.label), (record.experiment, "", record.part)):
             if identity is None and len(seen[key]) == 1:
                 (identity,) = seen[key]
         result.append(identity)
@@ -159,40 +188,58 @@ def identities(records: Sequence[RunRecord]) -> list[Identity | None]:
 
 
 def identity_of(record: RunRecord) -> Identity | None:
-    """What must be equal for two runs to stand in one table."""
+    """The data that a run's record states, if any."""
     data = record.data
     if not data.get("name"):
         return None
-    return str(data["name"]), str(data.get("fingerprint", "")), tuple(data.get("modalities", ())), tuple(data.get("metrics", ()))
+    chosen = (str(data.get("protocol", "")), record.part)
+    return Identity(str(data["name"]), str(data.get("fingerprint", "")), tuple(data.get("modalities", ())), tuple(data.get("metrics", ())), *chosen)
 
 
 def build(identity: Identity, records: Sequence[RunRecord], metrics: Mapping[str, Metric]) -> Table:
     """The table of runs on the same data."""
     data = next(record.data for record in records if identity_of(record) == identity)
     classes = tuple(data.get("classes", ()))
-    columns = tuple(column(key, metrics) for name in identity[3] for key in keys(name, classes, metrics))
-    configurations: dict[tuple[str, str], dict[Any, RunRecord]] = defaultdict(dict)
+    columns = columns_of(identity, classes, metrics)
+    found, notes = by_configuration(records)
+    rows = [row(list(seeds.values()), columns) for seeds in found.values()]
+    rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
+    constants, problem = oracle_row([record for seeds in found.values() for record in seeds.values()], columns, classes, metrics)
+    rows = compared([*rows, constants], columns)
+    if problem:
+        notes.append(problem)
+    notes += different_seeds(rows)
+    return Table(title(data), bool(data.get("simulated")), columns, tuple(rows), (*notes_on(records), *notes), data)
+
+
+def by_configuration(records: Sequence[RunRecord]) -> tuple[Runs, list[str]]:
+    """The runs on the same data by configuration and seed, without refused ones, and a note for each that is there twice."""
+    found: Runs = defaultdict(dict)
     notes: list[str] = []
     floors = {record.label for record in records if record.floor}
     for record in records:
         if record.status == "incompatible":
             continue
         # Experiments on the same data share their floors; methods of the same configuration stay apart, each with its own failures.
-        seeds = configurations[("" if record.label in floors else record.experiment, record.label)]
+        seeds = found[("" if record.label in floors else record.experiment, record.label)]
         first = seeds.setdefault(record.seed, record)
         if first is not record and record.label in floors:
             seeds[record.seed] = first if first.status == "done" else record
         elif first is not record:
             notes.append(f"{record.title}: seed {record.seed} is there twice; {first.folder} counts, {record.folder} does not")
-    rows = [row(list(seeds.values()), columns) for seeds in configurations.values()]
-    rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
-    constants, problem = oracle_row([record for seeds in configurations.values() for record in seeds.values()], columns, classes, metrics)
-    rows = compared([*rows, constants], columns)
-    if problem:
-        notes.append(problem)
-    if len({r.seeds for r in rows if r.competes}) > 1:
-        notes.append("rows rest on different seeds: " + "; ".join(f"{r.name}: {', '.join(map(str, r.seeds))}" for r in rows if r.competes))
-    return Table(title(data), bool(data.get("simulated")), columns, tuple(rows), (*notes_on(records), *notes), data)
+    return found, notes
+
+
+def different_seeds(rows: Sequence[Row]) -> list[str]:
+    """A note where rows that compete rest on different seeds."""
+    if len({r.seeds for r in rows if r.competes}) < 2:
+        return []
+    return ["rows rest on different seeds: " + "; ".join(f"{r.name}: {', '.join(map(str, r.seeds))}" for r in rows if r.competes)]
+
+
+def columns_of(identity: Identity, classes: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Column, ...]:
+    """The columns of a table: one for each metric, or for each class of a metric per class."""
+    return tuple(column(key, metrics) for name in identity.metrics for key in keys(name, classes, metrics))
 
 
 def column(key: str, metrics: Mapping[str, Metric]) -> Column:
@@ -221,6 +268,7 @@ def row(records: Sequence[RunRecord], columns: Sequence[Column]) -> Row:
         experiment=shown.experiment,
         label=shown.label,
         seeds=tuple(sorted(record.seed for record in done if record.seed is not None)),
+        runs=len(done),
     )
 
 
@@ -308,9 +356,17 @@ def title(data: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
     origin = {"published": "published split", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
     layout = data.get("layout")
+    name, divided, part = (data.get(key) for key in ("protocol", "parts", "part"))
+    which = f", part {part}" if part else f", mean over {len(divided)} parts ({several(divided)})" if isinstance(divided, list) and divided else ""
     parts = [
         ("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data["name"]),
+        f"protocol {name}{which}" if name else "",
         f"{origin} ({sizes})" if origin and sizes else origin or sizes,
         " ".join(part for part in (layout if isinstance(layout, str) else "", ", ".join(data.get("modalities", ()))) if part),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def several(names: Sequence[str]) -> str:
+    """Names in a row, or the first and the last where there are many."""
+    return ", ".join(names) if len(names) <= 4 else f"{names[0]} ... {names[-1]}"
