@@ -19,6 +19,7 @@ _FLOOR_TRAINING = {
 
 _FORMATS = {
     "mmsa": "the pickle of the MMSA toolkit: a dict for each of train, valid and test",
+    "mult": "the pickles of MulT: vision, text, audio, labels and ids of each split",
 }
 """By name: `mmbench.data.formats.<name>` has the class ``<Name>Format``."""
 

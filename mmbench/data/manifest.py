@@ -53,6 +53,7 @@ class PublishedSplit(_Part):
 
     size: PositiveInt
     fingerprint: Sha256 | None = None
+    counted: Sha256 | None = Field(None, description="the same with clips numbered from 1 in each video, for sources that do not number them")
 
 
 class Download(_Part):

@@ -15,7 +15,7 @@ import numpy as np
 
 from mmbench import strict_yaml
 
-from .samples import make_content, make_manifest
+from .samples import SIZES, WIDTHS, make_content, make_manifest
 
 Written = tuple[Path, str, str | None]
 FIXTURES: dict[str, Callable[[Path], Written]] = {}
@@ -91,3 +91,42 @@ def mmsa_classes(folder: Path) -> Written:
     changes = {"task": "classification", "classes": ["low", "middle", "high"], "label_range": None, "prototypes": 3, "metrics": ["wacc", "waf1"]}
     changes["labels"] = {"values": [0.0, 1.0, 2.0], "counts": [1, 1, 1]}
     return write_pickle(folder / "classes.pkl", content, protocol=2), write_manifest(folder, content, **changes), None
+
+
+def mult_content(aligned: bool, seed: int = 6) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """What MulT's files hold, padded at the front: (video_clip, start, end) in bytes, float64, labels (N, 1, 1); and the number of words."""
+    rng = np.random.default_rng(seed)
+    longest = {"text": 7, "audio": 7 if aligned else 11, "vision": 7 if aligned else 9}
+    content, lengths = {}, {}
+    for split, count in SIZES.items():
+        lengths[split] = [7, *(int(n) for n in rng.integers(3, 7, count - 1))]
+        part: dict[str, Any] = {}
+        for name, steps in longest.items():
+            values = rng.normal(size=(count, steps, WIDTHS[name]))
+            for row, words in enumerate(lengths[split]):
+                values[row, : steps - words] = 0
+            part[name] = values
+        part["labels"] = rng.uniform(-3, 3, (count, 1, 1))
+        part["id"] = np.array([(f"{split}_{i // 3}_{i % 3 + 1}", f"{i}.5", f"{i + 1}.25") for i in range(count)], dtype="S20")
+        content[split] = part
+    return content, lengths
+
+
+@mine("mult")
+def mult(folder: Path) -> Written:
+    """Aligned, as Python 2 wrote it; -inf in the audio."""
+    content, _ = mult_content(aligned=True)
+    content["train"]["audio"][0, -1, 0] = -np.inf
+    published = {split: {"id": [row[0].decode() for row in part["id"]]} for split, part in content.items()}
+    return write_pickle(folder / "mosi_data.pkl", content, protocol=2), write_manifest(folder, published), None
+
+
+@mine("mult:noalign")
+def mult_noalign(folder: Path) -> Written:
+    """Unaligned, with ids of text that name the video alone."""
+    content, _ = mult_content(aligned=False)
+    published = {}
+    for split, part in content.items():
+        part["id"] = np.array([(f"{split}{i // 3}", f"{i}.5", f"{i + 1}.25") for i in range(len(part["labels"]))])
+        published[split] = {"id": [f"{split}{i // 3}[{i % 3 + 1}]" for i in range(len(part["labels"]))]}
+    return write_pickle(folder / "mosei_senti_data_noalign.pkl", content), write_manifest(folder, published), None
