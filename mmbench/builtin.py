@@ -34,6 +34,13 @@ def mmbench_components() -> Iterator[Component]:
         "model", "linear", "mmbench.floors:Linear", "masked mean of each modality, then one linear layer", floor=True, training=_FLOOR_TRAINING
     )
     yield Component("executor", "local", "mmbench.executors.local:LocalExecutor", "runs in processes on this machine, some at once")
+    yield Component(
+        "aligner",
+        "times",
+        "mmbench.extraction.times:Times",
+        "the times of words from a table that the user has",
+        config="mmbench.extraction.times:TimesConfig",
+    )
     for name, summary in _FORMATS.items():
         module = name.replace("-", "_")
         yield Component("dataset-format", name, f"mmbench.data.formats.{module}:{module.title().replace('_', '')}Format", summary)

@@ -1,0 +1,90 @@
+"""``mmbench extract``: features out of transcripts and recordings, as a data set that ``mmbench run`` trains on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SHOWN = 10
+
+
+@click.command()
+@click.argument("config")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, for example audio.model=hubert. Repeatable.")
+@click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
+@click.option("--out", type=click.Path(path_type=Path), help="Where FOLDER/<data set>/unaligned goes. Default: the data root.")
+@click.option("--jobs", type=click.IntRange(1), help="Clips at once on the CPU. Default: one per core.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="For extractors that have weights.")
+@click.option("--leave-out-failed", is_flag=True, help="Write the data set without the clips that cannot be extracted.")
+@click.option("--replace", is_flag=True, help="Replace another data set at the same place.")
+@click.option("--export", type=click.Path(path_type=Path), metavar="FILE.pkl", help="Also write the data set as a pickle of the MMSA toolkit.")
+def command(
+    config: str,
+    overrides: tuple[str, ...],
+    data_root: Path | None,
+    out: Path | None,
+    jobs: int | None,
+    device: str,
+    leave_out_failed: bool,
+    replace: bool,
+    export: Path | None,
+) -> None:
+    """Extract the features that CONFIG names from a folder with label.csv and recordings, and write them as a data set.
+
+    What is done is kept in the cache, clip by clip: the same command goes on where it was stopped. Exit code 1: clips failed.
+    """
+    from mmbench.extraction.config import load_plan
+    from mmbench.extraction.progress import Progress
+    from mmbench.extraction.run import Extraction
+
+    plan = load_plan(config, overrides)
+    progress = Progress()
+    try:
+        outcome = Extraction(plan, data_root, out, device, progress).run(jobs, leave_out_failed, replace)
+    except KeyboardInterrupt:
+        progress.say("Interrupted; the clips that are done are kept, and the same command goes on from there.")
+        sys.exit(130)
+    _summary(outcome)
+    for written in outcome.written:
+        for notice in written.store.document["notices"]:
+            click.echo(f"notice: {notice['modality']}: {notice['text']}")
+        state = "" if written.changed else " (as it was)"
+        click.echo(f"{written.store.document['layout']}: {written.store.folder}{state}")
+        if export is not None:
+            _export(written.store, export)
+    if outcome.written:
+        click.echo(f"train on it with --set data.path={outcome.written[0].store.folder.resolve()}")
+    if outcome.failures:
+        _report_failures(outcome)
+        sys.exit(1)
+
+
+def _summary(outcome: Any) -> None:
+    click.echo(f"{'':<9}{'new':>7}{'cached':>8}{'failed':>8}{'frames':>9}{'longest':>9}{'seconds':>9}")
+    for key, extractor in outcome.extractors.items():
+        lengths = outcome.lengths.get(key)
+        frames = f"{sum(lengths) / len(lengths):>9.1f}{max(lengths):>9}" if lengths else f"{'-':>9}{'-':>9}"
+        failed = sum(failure.modality == key for failure in outcome.failures)
+        click.echo(f"{key:<9}{extractor.done:>7}{extractor.cached:>8}{failed:>8}{frames}{extractor.seconds:>9.1f}")
+
+
+def _report_failures(outcome: Any) -> None:
+    failures = outcome.failures
+    for failure in failures[:_SHOWN]:
+        click.echo(f"failed: {failure.clip}: {failure.modality}: {failure.reason}", err=True)
+    if len(failures) > _SHOWN:
+        click.echo(f"failed: ... and {len(failures) - _SHOWN} more", err=True)
+    clips = len({failure.clip for failure in failures})
+    fate = "they are left out of the data set" if outcome.written else "no data set was written; --leave-out-failed writes it without them"
+    click.echo(f"{clips} of {len(outcome.clips)} clips failed, see {outcome.folder / 'failures.csv'}: {fate}", err=True)
+
+
+def _export(store: Any, path: Path) -> None:
+    from mmbench.data.export import write_mmsa
+
+    own = path if store.document["layout"] == "unaligned" else path.with_name(f"{path.stem}_aligned{path.suffix}")
+    write_mmsa(store, own)
+    click.echo(f"exported: {own}")
