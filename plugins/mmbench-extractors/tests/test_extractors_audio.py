@@ -48,6 +48,7 @@ def test_a_sample_depends_on_neither_batch_mates_nor_what_stands_behind_it(audio
         torch.testing.assert_close(alone.values[0], together.values[row], atol=1e-5, rtol=1e-4)
     assert not together.values[~together.mask].any()
     assert extractor.width == together.values.shape[2]
+    assert extractor.frame_rate == 800.0  # strides of 5, 2 and 2 samples
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")
@@ -184,7 +185,8 @@ def test_files_that_cannot_be_read_are_named(audio_folder, tmp_path):
     with pytest.raises(DataError, match="not finite"):
         extractor.prepare(tmp_path / "nan.wav")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 8_000)
-    assert extractor.prepare(tmp_path / "empty.wav").shape == (0,)
+    with pytest.raises(DataError, match=r"empty\.wav: holds no samples"):
+        extractor.prepare(tmp_path / "empty.wav")
 
 
 class _Broken:

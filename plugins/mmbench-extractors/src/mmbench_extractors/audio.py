@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from mmbench.batch import Sequence
 from mmbench.errors import ConfigError
+from mmbench.media import AUDIO, VIDEO
 from mmbench_extractors.config import HFAudioConfig
 from mmbench_extractors.encoder import PretrainedEncoder
 from mmbench_extractors.loading import import_transformers
-from mmbench_extractors.waveform import RATE, read_waveform
+from mmbench_extractors.options_audio import RATE
+from mmbench_extractors.waveform import read_waveform
 
 
 class HFAudio(PretrainedEncoder):
@@ -28,6 +31,7 @@ class HFAudio(PretrainedEncoder):
 
     component = "hf-audio"
     reads = "input_values"
+    suffixes = (*AUDIO, *VIDEO)
     config: HFAudioConfig
 
     def __init__(self, config: HFAudioConfig):
@@ -41,6 +45,8 @@ class HFAudio(PretrainedEncoder):
         self.normalised: bool = preprocessor.do_normalize
         self.masked: bool = preprocessor.return_attention_mask
         self.width: int = network.output_hidden_size if getattr(network, "add_adapter", False) else network.hidden_size
+        shrinks = network.adapter_stride**network.num_adapter_layers if getattr(network, "add_adapter", False) else 1
+        self.frame_rate = RATE / (math.prod(network.conv_stride) * shrinks)
         self.window = 1
         for kernel, stride in zip(reversed(network.conv_kernel), reversed(network.conv_stride), strict=True):
             self.window = (self.window - 1) * stride + kernel
@@ -81,7 +87,7 @@ class HFAudio(PretrainedEncoder):
         return self
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
-        """An audio file as a waveform (T,): float32, mono, 16 kHz."""
+        """The sound of a file or a video as a waveform (T,): float32, mono, 16 kHz."""
         return read_waveform(Path(path_or_text))
 
     def forward(self, raw: Sequence) -> Sequence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,7 @@ from mmbench.batch import Sequence
 from mmbench.errors import ConfigError
 from mmbench_extractors.config import HFTextConfig
 from mmbench_extractors.encoder import PretrainedEncoder
-from mmbench_extractors.loading import import_transformers
-
-PROBE = "I've SEEN the café, naïve: 3.5 % off! 今天天气很好。"
-"""What tells two tokenizers of one vocabulary apart: case, accents, digits, punctuation, Chinese."""
+from mmbench_extractors.tokens import ids_of, load_tokenizer, spans_of, tokenizer_facts
 
 
 class HFText(PretrainedEncoder):
@@ -33,7 +29,7 @@ class HFText(PretrainedEncoder):
     def __init__(self, config: HFTextConfig):
         super().__init__(config)
         network = self.encoder.config
-        self.tokenizer = self.source.load(import_transformers().AutoTokenizer, _check_tokenizer)
+        self.tokenizer = load_tokenizer(self.source)
         self.width: int = network.hidden_size
         self.vocabulary: int = self.encoder.get_input_embeddings().num_embeddings
         self.padding: int = next((i for i in (network.pad_token_id, self.tokenizer.pad_token_id) if i is not None), 0)
@@ -53,17 +49,15 @@ class HFText(PretrainedEncoder):
 
     def options(self) -> dict[str, Any]:
         """The output, the length, and what the tokenizer does."""
-        vocabulary = "\n".join(f"{number} {token}" for token, number in sorted(self.tokenizer.get_vocab().items()))
-        return {
-            "output": self.config.output,
-            "max_tokens": self.config.max_tokens,
-            "tokenizer": [hashlib.sha256(vocabulary.encode()).hexdigest(), self.tokenizer(PROBE)["input_ids"]],
-        }
+        return {"output": self.config.output, "max_tokens": self.config.max_tokens, "tokenizer": tokenizer_facts(self.tokenizer)}
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
-        """A text as token ids (T,), special tokens included, T <= `max_tokens`."""
-        found = self.tokenizer(str(path_or_text), truncation=True, max_length=self.config.max_tokens)
-        return torch.tensor(found["input_ids"], dtype=torch.long)
+        """A text as token ids (T,), special tokens included, 1 <= T <= `max_tokens`."""
+        return ids_of(self.tokenizer, str(path_or_text), self.config.max_tokens)
+
+    def spans(self, text: str) -> list[tuple[int, int]] | None:
+        """The characters of each token, (0, 0) for a special one; None with `output: cls`, or where the tokenizer does not tell."""
+        return None if self.config.output == "cls" else spans_of(self.tokenizer, text, self.config.max_tokens)
 
     def forward(self, raw: Sequence) -> Sequence:
         """Ids (B, T) with their mask -> states (B, T, width), or (B, 1, width) of the first token; zero where the mask is False.
@@ -81,12 +75,6 @@ class HFText(PretrainedEncoder):
         if self.config.output == "cls":
             states, mask = states[:, :1], mask[:, :1]
         return Sequence(states.to(self.encoder.dtype).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
-
-
-def _check_tokenizer(tokenizer: Any) -> None:
-    """transformers makes up an empty tokenizer where a folder holds none."""
-    if set(tokenizer(PROBE)["input_ids"]) <= set(tokenizer.all_special_ids):
-        raise ValueError("no tokenizer: every word is unknown to the one that it makes up")
 
 
 def _positions(network: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Reading audio files: mono, 16 kHz, float32."""
+"""Recordings as waveforms: mono, 16 kHz, float32."""
 
 from __future__ import annotations
 
@@ -8,24 +8,18 @@ import torch
 from torch import Tensor
 
 from mmbench.errors import ConfigError, DataError
+from mmbench.media import read_audio
 from mmbench_extractors.loading import explain
-
-RATE = 16_000
-"""Samples per second of every waveform."""
+from mmbench_extractors.options_audio import RATE
 
 
 def read_waveform(path: Path) -> Tensor:
-    """An audio file as (T,) float32 at 16 kHz, its channels averaged. Raises `DataError` for a file that cannot be read."""
-    import soundfile
-
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)  # (T, channels)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be read as audio ({error}); WAV, FLAC, OGG and MP3 can") from error
-    waveform = torch.from_numpy(samples).mean(1)
+    """The sound of a file or a video as (T,) float32 at 16 kHz, its channels averaged. `DataError`: it cannot be read, or holds NaN."""
+    samples, rate = read_audio(path)
+    waveform = torch.from_numpy(samples)
     if not torch.isfinite(waveform).all():
-        raise DataError(f"{path}: holds samples that are not finite")
-    return waveform if rate == RATE or not len(waveform) else _resample(waveform, rate)
+        raise DataError(f"{path}: holds samples that are not finite; write it anew as integers, or from its source")
+    return waveform if rate == RATE else _resample(waveform, rate)
 
 
 def _resample(waveform: Tensor, rate: int) -> Tensor:
