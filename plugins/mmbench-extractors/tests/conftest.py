@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +60,83 @@ def audio_folder(tmp_path_factory):
         return str(folder)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def vision_folder(tmp_path_factory):
+    """By family: the folder of an image encoder of width 16 with two layers, on images of 32 x 32 in patches of 8 x 8."""
+
+    @cache
+    def make(family: str) -> str:
+        from transformers import AutoConfig, AutoModel, CLIPImageProcessor, ViTImageProcessor
+
+        torch.manual_seed(3)
+        folder = tmp_path_factory.mktemp(family)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+        images = {"image_size": 32, "patch_size": 8}
+        if family in ("clip", "siglip"):
+            text = sizes | {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+            config = AutoConfig.for_model(
+                family, text_config=text, vision_config=sizes | images, **({"projection_dim": 8} if family == "clip" else {})
+            )
+            processor = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        else:
+            config = AutoConfig.for_model(family, **sizes, **images)
+            processor = ViTImageProcessor(size={"height": 32, "width": 32})
+        model = AutoModel.from_config(config)
+        for name, parameter in model.named_parameters():
+            if "norm" in name:  # else the last norm could be left out, or put on twice, and nobody would see it
+                torch.nn.init.normal_(parameter, 1.0, 0.3)
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def draw_face():
+    """An image (size, size, 3) with a face of ellipses whose eyes are `2 * 0.36 * radius` apart; its cascade finds it."""
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+    def draw(size: int = 240, x: int = 120, y: int = 120, radius: int = 70, mouth: float = 0.09) -> np.ndarray:
+        image = np.full((size, size, 3), 90, np.uint8)
+        parts = [
+            (0, -0.1, 1.0, 1.3, 40), (0, 0.05, 0.85, 1.15, 200),  # hair, face
+            *[
+                part
+                for side in (-1, 1)
+                for part in (
+                    (side * 0.36, -0.2, 0.28, 0.16, 110), (side * 0.36, -0.38, 0.28, 0.06, 50),  # socket, brow
+                    (side * 0.36, -0.17, 0.17, 0.08, 235), (side * 0.36, -0.17, 0.08, 0.08, 20), (side * 0.5, 0.25, 0.2, 0.2, 215),  # eye, cheek
+                )
+            ],
+            (0, 0.1, 0.1, 0.3, 225), (0, 0.36, 0.16, 0.06, 130), (0, 0.66, 0.36, mouth, 90), (0, 0.85, 0.3, 0.05, 180),  # nose, mouth, chin
+        ]  # fmt: skip
+        for right, down, width, height, grey in parts:
+            centre, axes = (int(x + right * radius), int(y + down * radius)), (max(1, int(width * radius)), max(1, int(height * radius)))
+            cv2.ellipse(image, centre, axes, 0, 0, 360, (grey, grey, grey), -1)
+        return cv2.GaussianBlur(image, (0, 0), radius / 40)
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def write_video():
+    """Images (H, W, 3) as a video without loss: what is read are the bytes that were written."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+
+    def write(path, images, fps: int):
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", rate=fps)
+            stream.height, stream.width = images[0].shape[:2]
+            stream.pix_fmt = "bgr0"
+            for image in images:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            container.mux(stream.encode())
+        return path
+
+    return write
 
 
 def _text_config(family, tokenizer):
