@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mmbench.compatibility import Fit, fit
+from mmbench.component import Component
 from mmbench.compose import compose, find_config, parse_seeds
 from mmbench.config import DataConfig, Experiment, Weight, parse_weights
 from mmbench.data.manifest import Manifest, load_manifest
@@ -272,7 +273,20 @@ class Checker:
             choice = self.component("extractor", ("model", "encoders", modality), set(), item)
             if choice is not None:
                 found[modality] = choice
+                self.encoder(modality, choice.entry.component)
         return found
+
+    def encoder(self, modality: str, component: Component) -> None:
+        """An encoder inside the training loop turns what a batch holds, tokens or a waveform, into features of its own modality."""
+        location = ("model", "encoders", modality, "name")
+        name = f"extractor {component.name!r}"
+        if component.modalities and modality not in component.modalities:
+            self.problem(location, f"{name} is for {' and '.join(component.modalities)}, not for {modality}")
+        elif component.provides:
+            self.problem(location, f"{name} gives token ids, not features; it serves mmbench extract, not the training loop")
+        elif not component.needs & {"tokens", "waveform"}:
+            reads = " or ".join(sorted(component.needs)) or "nothing"
+            self.problem(location, f"{name} reads {reads}, and an encoder inside the training loop tokens or a waveform; it serves mmbench extract")
 
     def manifest(self, data: DataConfig | None) -> Manifest | None:
         raw = self._at(("data",))

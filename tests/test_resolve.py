@@ -2,12 +2,15 @@
 
 import json
 import random
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmbench.errors import ConfigError
+from mmbench.plugins import GROUP, build
 from mmbench.resolve import resolve
 from mmbench.strict_yaml import Document, dump, parse
 
@@ -24,6 +27,13 @@ losses:
 training:
   epochs: 3
 """
+
+
+@pytest.fixture(scope="module")
+def extractors():
+    """The toys, and a plugin of extractors for `mmbench extract`."""
+    points = [("mmbench", "mmbench.builtin"), ("toys", "toy_plugin"), ("extract-toys", "extract_toys")]
+    return build(EntryPoint(name, module, GROUP)._for(SimpleNamespace(name=name, version="1.0")) for name, module in points)
 
 
 def mistakes(text: str, toys) -> list[str]:
@@ -124,6 +134,29 @@ def test_adapters_and_refusals(toys) -> None:
 def test_an_encoder_that_is_not_installed_is_missing_not_wrong(toys) -> None:
     text = BASE.replace("  name: toy\nlosses", "  name: toy\n  encoders: {text: {name: hf-text, model: x}}\nlosses")
     assert resolve(parse(text, "f"), toys).missing == ("extractor 'hf-text' (the encoder of text) is not provided by any installed plugin",)
+
+
+@pytest.mark.parametrize(
+    ("modality", "name", "problem"),
+    [
+        ("text", "toy-sound", "extractor 'toy-sound' is for audio, not for text"),
+        ("text", "toy-ids", "extractor 'toy-ids' gives token ids, not features; it serves mmbench extract, not the training loop"),
+        (
+            "audio",
+            "toy-vector",
+            "extractor 'toy-vector' reads features, and an encoder inside the training loop tokens or a waveform",
+        ),
+        ("audio", "toy-sound", ""),
+        ("text", "toy-text", ""),
+    ],
+)
+def test_an_encoder_reads_what_a_batch_holds_and_gives_features(extractors, modality, name, problem) -> None:
+    text = BASE.replace("  name: toy\nlosses", f"  name: toy\n  encoders: {{{modality}: {{name: {name}}}}}\nlosses")
+    if problem:
+        (line,) = mistakes(text, extractors)
+        assert f"model.encoders.{modality}.name: {problem}" in line
+    else:
+        assert set(resolve(parse(text, "f.yaml"), extractors).encoders) == {modality}
 
 
 def _shuffled(value, seed: int):
