@@ -197,7 +197,11 @@ def _floor_table(known: Mapping[str, Any]) -> list[str]:
         f"floors on {'SIMULATED ' if known['simulated'] else ''}test: reference points without a model, not results",
         *_table(["metric", *(floor["name"] for floor in found)], rows),
         f"constant: the {'most frequent class' if known['classes'] else 'median'} of training; oracle: the best constant for each metric on test",
-        *([f"ridge: linear on the mean frame of each sample, fitted on train; penalty, chosen on valid: {penalties}"] if penalties else []),
+        *(
+            [f"ridge: linear on the mean frame of each sample, fitted on train; penalty for each sample, chosen on valid: {penalties}"]
+            if penalties
+            else []
+        ),
     ]
 
 

@@ -14,8 +14,8 @@ from mmbench.plugins import catalogue
 
 _BLOCK_BYTES = 8 << 20
 _BINS = 8
-PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4)
-"""Of ridge regression on standardised features; our choice. Validation chooses among them."""
+PENALTIES = (1e-3, 1e-2, 0.1, 1.0, 10.0)
+"""Of ridge regression on standardised features, for each sample; our choice. Validation chooses among them."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,10 @@ def _histogram(lengths: np.ndarray) -> tuple[tuple[int, int, int], ...]:
 
 
 def ridge(inputs: Mapping[str, np.ndarray], train: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, float]:
-    """Predictions (N, K) for test and the penalty that was chosen: least squares with an L2 penalty, W = (X'X + p I)^-1 X'Y.
+    """Predictions (N, K) for test and the penalty that was chosen: least squares with an L2 penalty, W = (X'X + p N I)^-1 X'Y.
 
     `inputs`: (N, D) by split; `train`, `valid`: targets (N, K). Columns are standardised by training, which alone is fitted; validation chooses
-    the penalty by its squared error. Where there are more columns than samples, W = X'(XX' + p I)^-1 Y is the same.
+    the penalty by its squared error. Where there are more columns than samples, W = X'(XX' + p N I)^-1 Y is the same.
     """
     mean, scale = inputs["train"].mean(axis=0), inputs["train"].std(axis=0)
     kept = scale > 1e-9 * np.maximum(1, np.abs(mean))
@@ -107,7 +107,7 @@ def ridge(inputs: Mapping[str, np.ndarray], train: np.ndarray, valid: np.ndarray
     right = train - offset if wide else x["train"].T @ (train - offset)
     best: tuple[float, float, np.ndarray] | None = None
     for penalty in PENALTIES:
-        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), right)
+        weights = np.linalg.solve(gram + penalty * len(train) * np.eye(len(gram)), right)
         weights = x["train"].T @ weights if wide else weights
         error = float(np.mean((x["valid"] @ weights + offset - valid) ** 2))
         if best is None or error < best[0]:
