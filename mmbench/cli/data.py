@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,41 @@ def check(what: str, name: str | None, overrides: tuple[str, ...], as_json: bool
     click.echo(json.dumps(without_nan(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else describe(found))
     if problems and config.splits == "published":
         raise DataError("; ".join(problems))
+
+
+@command.command()
+@click.argument("name")
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to put the files in; default: the data root.")
+@_ROOT
+def fetch(name: str, files: tuple[str, ...], out: Path | None, data_root: Path | None) -> None:
+    """Download the files that the owner of a data set offers for a plain download (all of them, or those named), and say where to ask for the rest.
+
+    A download that was cut or interrupted goes on where it stopped when the same command is given again.
+    """
+    from mmbench.data import fetch as fetching
+    from mmbench.data.manifest import load_manifest
+
+    manifest, folder = load_manifest(name), out or data_root or Path("data")
+    offered = {each.file: each for each in manifest.downloads}
+    if unknown := [file for file in files if file not in offered]:
+        raise ConfigError(f"{name} has no download {', '.join(unknown)}; it has {', '.join(offered) or 'none'}")
+    for each in [offered[file] for file in files or offered]:
+        line = fetching.ProgressLine(sys.stderr)
+        click.echo(f"{each.url}{f' ({each.notes})' if each.notes else ''}", err=True)
+        try:
+            found = fetching.fetch(each, folder, line)
+        except KeyboardInterrupt:
+            line.end()
+            click.echo(f"interrupted: what came so far is kept as {folder / each.file}.part; the same command goes on", err=True)
+            raise
+        finally:
+            line.end()
+        published = "as published" if each.sha256 else "nobody published one"
+        click.echo(f"{found.path}: {'is already there' if found.there else 'fetched'}; sha256 {found.sha256} ({published})")
+        if step := fetching.next_step(found.path):
+            click.echo(step)
+    click.echo(f"{'' if offered else f'{name} offers no plain download. '}{fetching.instructions(manifest, folder)}")
 
 
 @command.command()
