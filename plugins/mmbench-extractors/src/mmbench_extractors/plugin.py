@@ -126,3 +126,12 @@ def mmbench_components() -> Iterable[Component]:
         modalities=("audio",),
         extras=("scipy",),
     )
+    yield Component(
+        kind="aligner",
+        name="ctc",
+        target="mmbench_extractors.ctc:CTCAligner",
+        config="mmbench_extractors.options_aligner:CTCConfig",
+        summary="the times of words by forced alignment with a Hugging Face CTC model",
+        paper="Graves et al., Connectionist Temporal Classification (2006)",
+        extras=("torchaudio",),
+    )
