@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmbench.config import DataConfig
+from mmbench.data.formats import is_source
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.raw import LABELS
 from mmbench.data.store import DOCUMENT
@@ -16,8 +17,9 @@ from mmbench.errors import DataError
 def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> Path:
     """What `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
 
-    A file of features is a path to it; a raw folder (``label.csv`` with recordings) and simulated data are a path to the folder. Where both features
-    and a raw folder are found, features are taken unless `raw` (an encoder is to read waveforms), or `path` is the ``label.csv`` itself.
+    A file of features is a path to it; a raw folder (``label.csv`` with recordings), a folder in one of the known formats and simulated data are a
+    path to the folder. Where both features and a raw folder are found, features are taken unless `raw` (an encoder is to read waveforms), or `path`
+    is the ``label.csv`` itself.
     DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
     """
     manifest = load_manifest(config.name, config.protocol, config.part)
@@ -33,7 +35,7 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
         if (candidate / DOCUMENT).is_file():
             return candidate
         if candidate.is_dir():
-            return _in_folder(candidate, manifest, config, raw)
+            return candidate if config.format is not None else _in_folder(candidate, manifest, config, raw)
     raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
 
 
@@ -55,6 +57,8 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) 
     if len(found) > 1:
         listed = " and ".join(f"{path} ({layout})" for layout, path in found.items())
         raise DataError(f"there are {listed}: choose with --set data.features={next(iter(found))}")
+    if not found and (source := next((path for path in _folders(folder, manifest) if is_source(path)), None)) is not None:
+        return source
     if not found:
         state = "" if folder.is_dir() else ", which does not exist"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
@@ -63,14 +67,19 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) 
     return next(iter(found.values()))
 
 
-def _matching(folder: Path, parts: Sequence[str]) -> Path | None:
-    """The file below `folder` with these path parts, whatever their case; the exact case is preferred."""
+def _folders(folder: Path, manifest: Manifest) -> list[Path]:
+    """Folders that may be a source as they are: this one, and those of the data set in it."""
+    return [folder, *(path for name in manifest.raw if (path := _matching(folder, Path(name).parts, Path.is_dir)))]
+
+
+def _matching(folder: Path, parts: Sequence[str], wanted: Callable[[Path], bool] = Path.is_file) -> Path | None:
+    """The file (or what is `wanted`) below `folder` with these path parts, whatever their case; the exact case is preferred."""
     if not parts:
-        return folder if folder.is_file() else None
+        return folder if wanted(folder) else None
     if not folder.is_dir():
         return None
     names = sorted((entry.name for entry in folder.iterdir() if entry.name.lower() == parts[0].lower()), key=lambda name: (name != parts[0], name))
-    return next((path for name in names if (path := _matching(folder / name, parts[1:]))), None)
+    return next((path for name in names if (path := _matching(folder / name, parts[1:], wanted))), None)
 
 
 def _how_to_get(manifest: Manifest) -> str:

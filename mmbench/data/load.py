@@ -117,7 +117,8 @@ def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
         known = digest in published or digests["sha1"] in manifest.sha1
     else:
         entry, reader = find_format(path, None, name)
-        digest, known = folder_digest(reader.sources(path)), False
+    if (sources := reader.sources(path)) != [path]:
+        digest, known = folder_digest(sources), False
     identity = {"name": entry.component.name, "version": reader.version}
 
     def build(folder: Path) -> None:

@@ -44,3 +44,8 @@ def find_format(path: Path, digest: str | None, name: str | None = None) -> tupl
         with contextlib.suppress(OSError):  # without a cache the next start looks again
             write_json(note, {"format": found[0][0].key})
     return found[0]
+
+
+def is_source(path: Path) -> bool:
+    """Whether one of the formats recognises a file or folder."""
+    return any(entry.load()().recognises(path) for entry in catalogue().of_kind(KIND))
