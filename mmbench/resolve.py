@@ -135,7 +135,9 @@ class Resolved:
     @property
     def protocol(self) -> dict[str, Any]:
         """The protocol, its part and all of its parts as a run's record of its data has them; empty for a data set without protocols."""
-        found = {"protocol": self.manifest.protocol, "part": self.manifest.part, "parts": list(self.manifest.parts)}
+        manifest = self.manifest
+        whole = load_manifest(self.experiment.data.name, manifest.protocol).title if manifest.part else ""
+        found = {"protocol": manifest.protocol, "part": manifest.part, "parts": list(manifest.parts), "protocol_title": whole}
         return {key: value for key, value in found.items() if value}
 
 

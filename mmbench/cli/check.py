@@ -121,7 +121,7 @@ def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> 
     dataset = open_data(resolved, data_root)
     record, manifest = dataset.record, resolved.manifest
     source = "SIMULATED" if record.get("simulated") else record.get("source")
-    click.echo(f"data        {manifest.title}: {source}")
+    click.echo(f"data        {resolved.protocol.get('protocol_title') if len(parts) > 1 else manifest.title}: {source}")
     if manifest.protocol:
         which = f", part {manifest.part} of {len(manifest.parts)}" if len(parts) == 1 else f", {len(parts)} parts, averaged in tables" * bool(parts)
         click.echo(f"            protocol {manifest.protocol}{which}")

@@ -3,6 +3,9 @@
 What stands where is told by the runs' configs, not by names: a row is everything in a config but its losses and adapters, a column is the
 losses with their weights and hyperparameters, and how adapters were made. So no cell ever mixes settings; where a backbone or a loss stands
 with several settings, it has several rows or columns, named by what differs, and a note says so.
+
+A protocol with parts (folds, binary tasks) has a grid of the means over its parts before those of the parts. There a seed's score in one draw of
+the bootstrap is the mean over the parts, whose videos are drawn apart, or together where parts have the same.
 """
 
 from __future__ import annotations
@@ -16,11 +19,13 @@ from typing import Any
 import numpy as np
 
 from mmbench.component import Metric
+from mmbench.data.ids import video_of
 from mmbench.errors import ConfigError, MmbenchError
 from mmbench.metrics import checked, keys
+from mmbench.results.parts import Groups, Home, all_parts, homes, joined, mean_of, mean_table, merged_data
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord
-from mmbench.results.statistics import DRAWS, Interval, Resampling, scorer
+from mmbench.results.statistics import DRAWS, Interval, Resampling, Score, scorer
 from mmbench.results.tables import Cell, Column, Identity, Row, build, cell, column, identities, known_metrics, notes_on, title
 from mmbench.strict_yaml import load_document
 
@@ -45,6 +50,8 @@ class GridCell:
     reason: str = ""
     gradients: Mapping[str, float] = field(default_factory=dict)
     label: str = ""
+    runs: int = 0
+    """Finished runs that it rests on."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +69,20 @@ class Grid:
     draws: int
     data: Mapping[str, Any]
 
+    @property
+    def averaged(self) -> bool:
+        """Whether the score of a seed is its mean over the parts of a protocol."""
+        return bool(self.data.get("parts")) and not self.data.get("part")
+
 
 @dataclass(frozen=True)
 class Configuration:
-    """The runs of one configuration, with the settings that choose its row and its column."""
+    """The runs of one configuration, with the settings that choose its row and its column. `parts`: of a protocol, where they are averaged."""
 
     records: tuple[RunRecord, ...]
     row: Mapping[str, Any]
     column: Mapping[str, Any]
+    parts: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, str]:
@@ -80,12 +93,14 @@ class Configuration:
     def folder(self) -> str:
         """Where its runs are, for messages."""
         record = self.records[0]
-        return f"{record.experiment}/{record.label}"
+        return f"{record.experiment}/{f'{record.model}-{record.family}' if self.parts else record.label}"
 
     @property
-    def done(self) -> dict[int, RunRecord]:
-        """The finished runs by seed."""
-        return {record.seed: record for record in self.records if record.status == "done" and record.seed is not None}
+    def done(self) -> dict[int, list[RunRecord]]:
+        """By seed the finished run, or where parts are averaged those of all parts."""
+        finished = {(r.part if self.parts else "", r.seed): r for r in self.records if r.status == "done" and r.seed is not None}
+        every = {seed: [finished.get((part, seed)) for part in self.parts or ("",)] for _, seed in finished if seed is not None}
+        return {seed: [run for run in runs if run] for seed, runs in every.items() if all(runs)}
 
 
 def build_grids(records: Iterable[RunRecord], key: str, metrics: Mapping[str, Metric] | None = None, draws: int = DRAWS) -> list[Grid]:
@@ -103,7 +118,13 @@ def build_grids(records: Iterable[RunRecord], key: str, metrics: Mapping[str, Me
     scored = {name for identity, found in groups.items() for name in _keys(identity, found, known)}
     if key not in scored:
         raise ConfigError(f"--grid {key}: these runs were not scored with it; there are {', '.join(sorted(scored)) or 'no scores'}")
-    grids = [_grid(groups[i], i, key, known, draws) for i in sorted(groups, key=str) if key in _keys(i, groups[i], known)]
+    chosen = {i: found for i, found in groups.items() if key in _keys(i, found, known)}
+    means = [home for home in homes(groups) if all(identity in chosen for identity in home.values())]
+    averaged = {identity for home in means for identity in home.values()}
+    blocks: list[list[Home]] = [[home, *({"": identity} for identity in home.values())] for home in means]
+    blocks += [[{"": identity}] for identity in chosen if identity not in averaged]
+    order = [home for block in sorted(blocks, key=lambda block: str(next(iter(block[0].values())))) for home in block]
+    grids = [_grid(home, groups, key, known, draws) for home in order]
     grids = [grid for grid in grids if grid.rows]
     if not grids:
         raise ConfigError(f"--grid {key}: there are no runs but those of floors")
@@ -131,20 +152,24 @@ def _asks(record: RunRecord) -> str:
     return _text([_without_path(config.get("data")), config.get("metrics")])
 
 
-def _without_path(data: Any) -> Any:
-    return {name: value for name, value in data.items() if name != "path"} if isinstance(data, dict) else data
+def _without_path(data: Any, without_part: bool = False) -> Any:
+    return {name: v for name, v in data.items() if name != "path" and (name != "part" or not without_part)} if isinstance(data, dict) else data
 
 
 def _keys(identity: Identity, records: Sequence[RunRecord], known: Mapping[str, Metric]) -> list[str]:
-    classes = next((tuple(record.data.get("classes", ())) for record in records if record.data), ())
+    classes = next((tuple(record.data.get("classes", ())) for record in records if record.data.get("name")), ())
     return [key for name in identity[3] for key in keys(name, classes, known)]
 
 
-def _grid(records: Sequence[RunRecord], identity: Identity, key: str, known: Mapping[str, Metric], draws: int) -> Grid:
-    data = next(record.data for record in records if record.data.get("name"))
+def _grid(home: Home, groups: Groups, key: str, known: Mapping[str, Metric], draws: int) -> Grid:
+    """The grid of runs on one data set, or of means over the parts of a protocol."""
+    records = [record for identity in home.values() for record in groups[identity]]
+    each = {part: next(record.data for record in groups[identity] if record.data.get("name")) for part, identity in home.items()}
+    parts = () if "" in home else all_parts(home, groups)
+    data = merged_data(list(each.values())) if parts else each[""]
     labels = {record.label for record in records if record.floor}  # a run that is not done does not say itself that it is a floor's
     methods = [record for record in records if record.label not in labels]
-    found, notes = configurations(methods)
+    found, notes = configurations(methods, parts)
     rows = names({c.place[0]: (_model(c), c.row) for c in found})
     columns = names({c.place[1]: (" + ".join(name for name in c.column if name != "adapters") or NONE, c.column) for c in found})
     notes += [f"{what}: several settings of one name are {where}s of their own" for what, where in (*_split(rows, "row"), *_split(columns, "column"))]
@@ -156,10 +181,13 @@ def _grid(records: Sequence[RunRecord], identity: Identity, key: str, known: Map
             notes.append(f"{place[0]}, {place[1]}: is there twice; {first.folder} counts, {configuration.folder} does not")
     seeds = sorted({record.seed for record in methods if record.seed is not None})
     cells = {place: _cell(configuration, key, len(seeds)) for place, configuration in placed.items()}
-    differences, problems = _differences(placed, cells, scorer(key, tuple(data.get("classes", ())), known), data, draws)
+    scores = {part: scorer(key, tuple(own.get("classes", ())), known) for part, own in each.items()}
+    differences, problems = _differences(placed, cells, scores, str(data.get("task", "regression")), draws)
     cells = {place: replace(content, difference=differences.get(place)) for place, content in cells.items()}
-    floors = [record for record in records if record.floor or record.status == "done"]  # the oracle reads its targets from any run
-    table = build(identity, floors, known) if any(record.data.get("name") for record in floors) else None
+    untold = {
+        part: notes_on([record for record in groups[identity] if record.status not in ("incompatible", "pending", "running")])
+        for part, identity in home.items()
+    }
     return Grid(
         title=title(data),
         simulated=bool(data.get("simulated")),
@@ -167,18 +195,32 @@ def _grid(records: Sequence[RunRecord], identity: Identity, key: str, known: Map
         rows=tuple(sorted({row for row, _ in cells})),
         columns=tuple(sorted({name for _, name in cells}, key=lambda name: (not name.startswith(NONE), name))),
         cells=cells,
-        floors=tuple(row for row in table.rows if row.kind != "method") if table else (),
-        notes=(*notes, *problems, *notes_on([record for record in records if record.status not in ("incompatible", "pending", "running")])),
+        floors=_floors(home, groups, bool(parts), known),
+        notes=(*notes, *problems, *(joined(untold) if parts else untold[""])),
         draws=draws,
         data=data,
     )
 
 
-def configurations(records: Iterable[RunRecord]) -> tuple[list[Configuration], list[str]]:
-    """The runs by configuration, and a note for each one whose config cannot be read."""
+def _floors(home: Home, groups: Groups, averaged: bool, known: Mapping[str, Metric]) -> tuple[Row, ...]:
+    """The floors and the oracle, which reads its targets from any run."""
+    usable = {identity: [record for record in groups[identity] if record.floor or record.status == "done"] for identity in home.values()}
+    if not all(any(record.data.get("name") for record in records) for records in usable.values()):
+        return ()
+    if averaged:
+        table = mean_table(home, usable, (), known)
+    else:
+        ((identity, records),) = usable.items()
+        table = build(identity, records, known)
+    return tuple(row for row in table.rows if row.kind != "method")
+
+
+def configurations(records: Iterable[RunRecord], parts: tuple[str, ...] = ()) -> tuple[list[Configuration], list[str]]:
+    """The runs by configuration, those on several parts together, and a note for each one whose config cannot be read."""
     groups: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
-        groups[record.experiment, record.label].append(record)
+        if record.family or not parts:
+            groups[record.experiment, record.family if parts else record.label].append(record)
     found, notes = [], []
     for group in groups.values():
         config = next((config for config in map(_config, group) if config), None)
@@ -188,9 +230,10 @@ def configurations(records: Iterable[RunRecord]) -> tuple[list[Configuration], l
         losses = {str(loss.get("name")).rpartition("/")[2]: loss for loss in config.get("losses") or ()}
         if losses:  # without a loss there is nothing to adapt
             losses["adapters"] = config.get("adapters", "auto")
-        row = {name: value for name, value in config.items() if name not in ("name", "row", "seeds", "losses", "adapters")}
-        row["data"] = _without_path(row.get("data"))
-        found.append(Configuration(tuple(group), row, losses))
+        own = ("name", "row", "seeds", "losses", "adapters", *(("metrics",) if parts else ()))  # each part has metrics of its own
+        row = {name: value for name, value in config.items() if name not in own}
+        row["data"] = _without_path(row.get("data"), bool(parts))
+        found.append(Configuration(tuple(group), row, losses, parts))
     return found, notes
 
 
@@ -237,34 +280,55 @@ def _split(named: Mapping[str, str], where: str) -> list[tuple[str, str]]:
 
 def _cell(configuration: Configuration, key: str, total: int) -> GridCell:
     done = [configuration.done[seed] for seed in sorted(configuration.done)]
-    score = cell([record.metrics.get("test", {}).get(key, np.nan) for record in done])
-    refused = [record.reason for record in configuration.records if record.status == "incompatible"]
-    terms = sorted({term for record in done for term in record.gradients})
+    runs = [record for seed in done for record in seed]
+    score = cell([mean_of(record.metrics.get("test", {}).get(key, np.nan) for record in seed) for seed in done])
+    refused = dict.fromkeys(record.reason for record in configuration.records if record.status == "incompatible")
+    terms = sorted({term for record in runs for term in record.gradients})
     return GridCell(
         status="refused" if refused else "missing" if not done else "done" if len(done) == total else "partial",
         score=score,
         total=total,
         adapters=next((record.adapters for record in configuration.records if record.adapters), ()),
-        collapsed=sum(record.collapsed for record in done),
+        collapsed=sum(record.collapsed for record in runs),
         reason="; ".join(refused),
-        gradients={term: float(np.mean([record.gradients.get(term, np.nan) for record in done])) for term in terms},
+        gradients={term: float(np.mean([record.gradients.get(term, np.nan) for record in runs])) for term in terms},
         label=configuration.folder,
+        runs=len(runs),
     )
+
+
+class _Part:
+    """The test samples of one part (or of the data set), and its draws."""
+
+    def __init__(self, score: Score, task: str, position: int, draws: int):
+        self.score, self.task, self.position, self.draws = score, task, position, draws
+        self.drawing: Resampling | None = None
+        self.ids: tuple[str, ...] = ()
+        self.target = np.empty(0)
+
+    def scores(self, configuration: Configuration, streams: dict[frozenset[str], int]) -> np.ndarray:
+        """Scores (1 + draws, S) of its runs on each draw, seeds ascending. Raises MmbenchError or ValueError."""
+        ids, target, prediction = _predictions(configuration, self.position, self.task)
+        if self.drawing is None:
+            stream = streams.setdefault(frozenset(map(video_of, ids)), len(streams))  # parts of the same videos are drawn together
+            self.drawing, self.ids, self.target = Resampling(ids, len(prediction), self.draws, stream), ids, target
+        if ids != self.ids or not np.array_equal(self.target, target):
+            raise ValueError("its test samples are not those of the other runs")
+        return self.drawing.scores(self.score, prediction, target)
 
 
 def _differences(
     placed: Mapping[tuple[str, str], Configuration],
     cells: Mapping[tuple[str, str], GridCell],
-    score: Any,
-    data: Mapping[str, Any],
+    scorers: Mapping[str, Score],
+    task: str,
     draws: int,
 ) -> tuple[dict[tuple[str, str], Interval], list[str]]:
     """The difference of each complete cell to the complete reference of its row, and notes on what cannot be compared."""
     found: dict[tuple[str, str], Interval] = {}
     problems = []
-    drawing: Resampling | None = None
-    ids: tuple[str, ...] = ()
-    truth = np.empty(0)
+    parts = [_Part(score, task, position, draws) for position, score in enumerate(scorers.values())]
+    streams: dict[frozenset[str], int] = {}
     for row in sorted({row for row, _ in cells}):
         complete = [name for own, name in cells if own == row and cells[own, name].status == "done"]
         if NONE not in complete:
@@ -274,32 +338,30 @@ def _differences(
         reference: np.ndarray | None = None
         for name in (NONE, *sorted(set(complete) - {NONE})):
             try:
-                own, target, prediction = _predictions(placed[row, name], str(data.get("task", "regression")))
+                scores = np.mean([part.scores(placed[row, name], streams) for part in parts], axis=0)
             except (MmbenchError, ValueError) as error:
                 problems.append(f"{row}, {name}: no difference is shown: {error}")
                 if name == NONE:
                     break
                 continue
-            if drawing is None:
-                drawing, ids, truth = Resampling(own, len(prediction), draws), own, target
-            if own != ids or not np.array_equal(truth, target):
-                problems.append(f"{row}, {name}: no difference is shown: its test samples are not those of the other runs")
-                if name == NONE:
-                    break
-                continue
-            scores = drawing.scores(score, prediction, target)
             if reference is None:
                 reference = scores
             else:
-                found[row, name] = drawing.interval(scores, reference)
+                found[row, name] = _interval([part.drawing for part in parts if part.drawing], scores, reference)
     return found, problems
 
 
-def _predictions(configuration: Configuration, task: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Ids, targets (N,) and predictions (S, N) or (S, N, C) on the test split, seeds ascending. Raises MmbenchError or ValueError."""
+def _interval(drawings: Sequence[Resampling], scores: np.ndarray, reference: np.ndarray) -> Interval:
+    """The difference of means over parts; the seeds are drawn once for all parts."""
+    interval = drawings[0].interval(scores, reference)
+    return interval if all(drawing.videos > 1 for drawing in drawings) else Interval(interval.difference, np.nan, np.nan)
+
+
+def _predictions(configuration: Configuration, position: int, task: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Ids, targets (N,) and predictions (S, N) or (S, N, C) on one part's test split, seeds ascending. Raises MmbenchError or ValueError."""
     found = []
     for seed in sorted(configuration.done):
-        splits = read_predictions(configuration.done[seed].folder / NAME)
+        splits = read_predictions(configuration.done[seed][position].folder / NAME)
         if "test" not in splits:
             raise ValueError("no test predictions are stored")
         found.append(splits["test"])

@@ -141,13 +141,16 @@ def explanations(grid: Grid, style: Style) -> list[str]:
     """What numbers and marks mean, the floors, and each reason for a refusal once."""
     cells = list(grid.cells.items())
     percent = ", times 100" if grid.metric.percent else ""
-    lines = [style.escape(f"Test {grid.metric.key}{percent}, mean ± sample standard deviation (n - 1) over seeds.")]
+    means = ", each seed's the mean over all parts" if grid.averaged else ""
+    lines = [style.escape(f"Test {grid.metric.key}{percent}{means}, mean ± sample standard deviation (n - 1) over seeds.")]
     compared = sum(cell.difference is not None for _, cell in cells)
     if compared:
+        videos = " of each part" if grid.averaged else ""
         lines.append(
             style.escape(
                 f"Below it: the difference to the same backbone without an extra loss ({NONE}), and its {LEVEL:.0%} interval from a paired bootstrap "
-                f"over seeds and test videos ({grid.draws} draws). * the interval excludes zero; it is not corrected for {compared} comparisons."
+                f"over seeds and test videos{videos} ({grid.draws} draws). * the interval excludes zero; it is not corrected for {compared} "
+                "comparisons."
             )
         )
     for row in grid.floors:
@@ -157,7 +160,7 @@ def explanations(grid: Grid, style: Style) -> list[str]:
     if any(cell.adapters for _, cell in cells):
         lines.append(f"{style.adapted} with adapters: the model lacks something a loss needs, and the core added layers for it (parameters):")
         lines += [style.escape(line) for line in _adapters(grid)]
-    collapsed = [f"{row}, {name} {cell.collapsed} of {cell.score.n}" for (row, name), cell in cells if cell.collapsed]
+    collapsed = [f"{row}, {name} {cell.collapsed} of {cell.runs}" for (row, name), cell in cells if cell.collapsed]
     if collapsed:
         lines.append(f"{style.collapsed} runs that collapsed to nearly one prediction for all samples: {style.escape('; '.join(collapsed))}.")
     if any(cell.status in ("partial", "missing") for _, cell in cells):

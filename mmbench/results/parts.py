@@ -215,6 +215,7 @@ def merged_data(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     states = [part.get("split_status") for part in parts]
     return shared | {
         "name": first["name"],
+        "title": str(first.get("protocol_title") or shared.get("title", "")),
         "simulated": any(part.get("simulated") for part in parts),
         "split_status": "own" if "own" in states else states[0],
         "parts": max((list(part.get("parts", ())) for part in parts), key=len),

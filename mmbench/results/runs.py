@@ -136,7 +136,7 @@ def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> 
     if isinstance(value, list) and not all(isinstance(item, dict) for item in value):
         raise DataError(f"{path}: {key} holds something that is not an object")
     if isinstance(value, dict) and key == "data":
-        for name in ("name", "title", "task", "fingerprint", "protocol", "part"):
+        for name in ("name", "title", "task", "fingerprint", "protocol", "part", "protocol_title"):
             if not isinstance(value.get(name, ""), str):
                 raise DataError(f"{path}: data.{name} is {value[name]!r:.60}, which is not a string")
         for name in ("classes", "modalities", "metrics", "parts"):

@@ -164,13 +164,13 @@ def scorer(key: str, classes: Sequence[str], known: Mapping[str, Metric]) -> Sco
 class Resampling:
     """Draws of seeds and of test videos, shared by all comparisons on one test split. `ids`: canonical, ``<video>/<utterance>``.
 
-    The generator is fixed: the same runs give the same interval on every machine.
+    The generator is fixed: the same runs give the same interval on every machine. `stream`: another one for videos that are drawn independently.
     """
 
-    def __init__(self, ids: Sequence[str], seeds: int, draws: int = DRAWS):
+    def __init__(self, ids: Sequence[str], seeds: int, draws: int = DRAWS, stream: int = 0):
         names, self.video = np.unique([video_of(name) for name in ids], return_inverse=True)  # (N,)
         self.videos, self.seeds = len(names), seeds
-        generator = np.random.default_rng(SEED)
+        generator = np.random.default_rng([SEED, stream] if stream else SEED)
         counts = generator.multinomial(self.videos, np.full(self.videos, 1 / self.videos), draws)
         self.counts = np.concatenate([np.ones((1, self.videos), counts.dtype), counts])  # (1 + draws, K); the first is the sample itself
         drawn = max(1, seeds - 1)
