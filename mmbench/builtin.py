@@ -20,6 +20,7 @@ _FLOOR_TRAINING = {
 _FORMATS = {
     "mmsa": "the pickle of the MMSA toolkit: a dict for each of train, valid and test",
     "mult": "the pickles of MulT: vision, text, audio, labels and ids of each split",
+    "misa": "the folder of MISA: train.pkl, dev.pkl, test.pkl, and the vectors of the words",
 }
 """By name: `mmbench.data.formats.<name>` has the class ``<Name>Format``."""
 

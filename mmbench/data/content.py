@@ -11,7 +11,8 @@ A reader returns the schema that the MMSA toolkit writes and every user of the f
 * ``text_bert`` (N, 3, L): token ids, attention mask, segment ids, of any numeric type;
 
 and, beside the splits, what a reader may add: ``layout`` (``aligned`` or ``unaligned``) where the lengths cannot tell; ``notices``, a list of
-(modality, text), where an empty modality means all; ``counted``: True where clips were numbered from 1 in each video, since the source does not say.
+(modality, text), where an empty modality means all; ``missing``, a list of (modality, why it is not there); ``counted``: True where clips were
+numbered from 1 in each video, since the source does not number them.
 
 Masks come from the attention mask or from what is stated, never from rows of zeros: real frames may be zero.
 """
@@ -41,7 +42,7 @@ Frames = np.ndarray | Ragged
 
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *_UNIMODAL.values()}
-_BESIDE = ("layout", "notices", "counted")
+_BESIDE = ("layout", "notices", "missing", "counted")
 _FULL = "nothing in the file says which frames are real, so all count as real"
 _EMPTY = "samples have no real frame; their first frame counts as real, since every sample must have one"
 _NOTICES = {
@@ -72,6 +73,7 @@ class Content:
         if missing:
             found = ", ".join(map(str, content)) or "nothing"
             raise DataError(f"{path}: the split {', '.join(missing)} is missing; at its top the file has: {found:.200}")
+        self.missing = dict(as_pairs(content.get("missing")))  # why, by modality
         parts: dict[str, Mapping[str, Any]] = {name: {k: v for k, v in content[name].items() if v is not None} for name in SPLITS}
         used = _KEYS | {*manifest.modalities} | {f"{name}_{what}" for name in manifest.modalities for what in ("lengths", "mask")}
         extra = {str(key) for key in content if key not in (*SPLITS, *_BESIDE)}
@@ -184,7 +186,7 @@ class Content:
         """(N, T, D) of each split, as stored; nothing, with the reason in `problems`, if the file has no such features."""
         holders = [split for split in SPLITS if name in parts[split]]
         if len(holders) < len(SPLITS):
-            self.problems[name] = f"only the split {', '.join(holders)} has it" if holders else "the file has none"
+            self.problems[name] = f"only the split {', '.join(holders)} has it" if holders else self.missing.get(name, "the file has none")
             return {}
         arrays = {}
         for split in SPLITS:

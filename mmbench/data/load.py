@@ -130,7 +130,8 @@ def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
 
 def _folder(digest: str, manifest: Manifest, reader: list[Any]) -> Path:
     """Where the store is: by the bytes of the source, and by all that decides how they are read."""
-    known = [manifest.name, manifest.protocol, manifest.part, manifest.task, manifest.classes, manifest.label_range, manifest.modalities]
+    known: list[Any] = [manifest.name, manifest.protocol, manifest.part, manifest.task, manifest.classes, manifest.label_range, manifest.modalities]
+    known.append([part.fingerprint for part in manifest.splits.values()])  # which may decide how clips are numbered
     return store_folder(digest, [*known, _rules(manifest), *reader])
 
 

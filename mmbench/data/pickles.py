@@ -29,6 +29,10 @@ class DamagedError(Exception):
     """The bytes are not a whole pickle."""
 
 
+DAMAGE = (DamagedError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError, SyntaxError, struct.error)
+"""What reading damaged bytes may end in."""
+
+
 def load(path: Path) -> Any:
     """The value in a pickle: dicts, lists, text, numbers and NumPy arrays. `DataError`: unreadable, damaged, or more than data."""
     try:
@@ -38,12 +42,12 @@ def load(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'the file is empty'}") from None
     if bytes(content[:4]) == b"PK\x03\x04":
         raise DataError(f"{path}: is a zip archive (as torch.save and numpy.savez write), not a pickle of NumPy arrays")
-    machine = _Machine(content)
+    machine = Machine(content)
     try:
         return machine.run()
     except RefusedError as error:
         raise DataError(f"{path}: refused: {error}. Nothing of the file was executed; only NumPy arrays, text and numbers are read") from None
-    except (DamagedError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError, SyntaxError, struct.error) as error:
+    except DAMAGE as error:
         reason = str(error) if isinstance(error, DamagedError) else f"{type(error).__name__} while reading"
         raise DataError(f"{path}: not a readable pickle: damaged or cut short (byte {machine.position} of {len(content)}: {reason})") from None
 
@@ -66,8 +70,8 @@ def peek(path: Path) -> Any:
         return None
 
 
-class _Name:
-    """A name that a pickle asked for, with what stands for it here."""
+class Name:
+    """A name that a pickle asked for, with what stands for it here; it may be called only if `make` is given."""
 
     __slots__ = ("make", "text")
 
@@ -113,7 +117,7 @@ def _settled(dtype: Any) -> np.dtype:
 
 
 def _array(subtype: Any, *_: Any) -> _Pending:
-    if not isinstance(subtype, _Name) or subtype.text != "numpy.ndarray":
+    if not isinstance(subtype, Name) or subtype.text != "numpy.ndarray":
         raise RefusedError("an array of a special class")
 
     def finish(state: Any) -> np.ndarray:
@@ -187,6 +191,7 @@ _CONSTRUCTORS: dict[str, Callable[..., Any] | None] = {
     "builtins.frozenset": _items(list),
     "builtins.dict": _items(dict),
     "collections.OrderedDict": _items(dict),
+    "collections.defaultdict": lambda *_: {},  # what it makes of missing keys is left out
 }
 for _package in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_package}.multiarray._reconstruct"] = _array
@@ -194,22 +199,23 @@ for _package in ("numpy.core", "numpy._core"):
     _CONSTRUCTORS[f"{_package}.numeric._frombuffer"] = _frombuffer
 
 
-def _named(module: Any, name: Any) -> _Name:
+def named(module: Any, name: Any) -> Name:
+    """What stands for a name that a pickle of data may ask for. RefusedError: any other."""
     text = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
     if not isinstance(module, str) or not isinstance(name, str) or text not in _CONSTRUCTORS:
         raise RefusedError(f"the pickle asks for {text[:120]}")
-    return _Name(text, _CONSTRUCTORS[text])
+    return Name(text, _CONSTRUCTORS[text])
 
 
 _KEYS = (str, int, float, bytes, type(None))
 """What a dict's key may be: nothing whose hash runs through a structure of the file's making."""
 
 
-class _Machine:
-    """The stack machine. `position` is the byte it stands at."""
+class Machine:
+    """The stack machine. `position` is the byte it stands at; `named` gives what names stand for, `outside` what is kept outside the pickle."""
 
-    def __init__(self, content: memoryview):
-        self.content = content
+    def __init__(self, content: memoryview, named: Callable[[Any, Any], Name] = named, outside: Callable[[Any], Any] | None = None):
+        self.content, self.named, self.outside = content, named, outside
         self.position = 0
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
@@ -223,7 +229,7 @@ class _Machine:
             self.position += 1
             if code == 0x2E:  # STOP
                 value = self.stack.pop()
-                if self.pending or isinstance(value, _Name):
+                if self.pending or isinstance(value, Name):
                     raise DamagedError("an array or type is incomplete")
                 return value
             operation = _OPERATIONS.get(code)
@@ -283,9 +289,10 @@ class _Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise RefusedError("keys set on something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, _KEYS):
+            plain = int(key) if isinstance(key, np.integer) else key
+            if not isinstance(plain, _KEYS):
                 raise RefusedError(f"a dict with a {type(key).__name__} for a key")
-            target[key] = value
+            target[plain] = value
 
     def new_dict(self, items: list[Any]) -> None:
         self.stack.append({})
@@ -300,8 +307,8 @@ class _Machine:
 
     def call(self) -> None:
         function, arguments = self.last(2)
-        if not isinstance(function, _Name) or function.make is None or not isinstance(arguments, tuple):
-            raise RefusedError(f"a call of {function.text if isinstance(function, _Name) else 'something that is not a name'}")
+        if not isinstance(function, Name) or function.make is None or not isinstance(arguments, tuple):
+            raise RefusedError(f"a call of {function.text if isinstance(function, Name) else 'something that is not a name'}")
         value = function.make(*arguments)
         self.pending += isinstance(value, _Pending)
         self.stack.append(value)
@@ -315,6 +322,11 @@ class _Machine:
         for key in pending.keys:
             self.memo[key] = value
         self.stack.append(value)
+
+    def persistent(self) -> None:
+        if self.outside is None:
+            raise RefusedError("it refers to objects outside the file")
+        self.push(self.outside(self.stack.pop()))
 
     def blob(self, layout: str) -> None:
         part = self.take(self.number(layout))
@@ -335,28 +347,28 @@ class _Machine:
         self.stack.append(value.decode("latin-1"))
 
 
-def _protocol(machine: _Machine) -> None:
+def _protocol(machine: Machine) -> None:
     if machine.number("<B") > 5:
         raise DamagedError("its protocol is newer than 5")
 
 
-def _constant(value: Any) -> Callable[[_Machine], None]:
+def _constant(value: Any) -> Callable[[Machine], None]:
     return lambda machine: machine.stack.append(value)
 
 
-_OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
+_OPERATIONS: dict[int, Callable[[Machine], Any]] = {
     ord(code): operation
     for code, operation in {
         "\x80": _protocol,
         "\x95": lambda m: m.number("<Q"),  # FRAME
-        "(": _Machine.mark,
+        "(": Machine.mark,
         "0": lambda m: m.stack.pop() if m.stack else m.since_mark(),
-        "1": _Machine.since_mark,
+        "1": Machine.since_mark,
         "2": lambda m: m.push(m.stack[-1]),
         "N": _constant(None),
         "\x88": _constant(True),
         "\x89": _constant(False),
-        "I": _Machine.legacy_int,
+        "I": Machine.legacy_int,
         "L": lambda m: m.push(int(m.line().rstrip("L"))),
         "F": lambda m: m.push(float(m.line())),
         "J": lambda m: m.push(m.number("<i")),
@@ -365,7 +377,7 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "\x8a": lambda m: m.integer("<B"),
         "\x8b": lambda m: m.integer("<i"),
         "G": lambda m: m.push(m.number(">d")),
-        "S": _Machine.legacy_string,
+        "S": Machine.legacy_string,
         "T": lambda m: m.text("<i", "latin-1"),
         "U": lambda m: m.text("<B", "latin-1"),
         "V": lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape")),
@@ -399,10 +411,11 @@ _OPERATIONS: dict[int, Callable[[_Machine], Any]] = {
         "g": lambda m: m.recall(int(m.line())),
         "h": lambda m: m.recall(m.number("<B")),
         "j": lambda m: m.recall(m.number("<I")),
-        "c": lambda m: m.push(_named(m.line(), m.line())),
-        "\x93": lambda m: m.push(_named(*m.last(2))),
-        "R": _Machine.call,
-        "b": _Machine.build,
+        "c": lambda m: m.push(m.named(m.line(), m.line())),
+        "\x93": lambda m: m.push(m.named(*m.last(2))),
+        "Q": Machine.persistent,
+        "R": Machine.call,
+        "b": Machine.build,
     }.items()
 }
 
@@ -417,7 +430,6 @@ _REFUSED = {
         "\x83": "it asks for a registered extension",
         "\x84": "it asks for a registered extension",
         "P": "it refers to objects outside the file",
-        "Q": "it refers to objects outside the file",
         "\x97": "its arrays are outside the file",
         "\x98": "its arrays are outside the file",
     }.items()

@@ -7,6 +7,7 @@ manifest or the path of one written beside it, and the protocol (None: the manif
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,49 @@ def mult_noalign(folder: Path) -> Written:
         part["id"] = np.array([(f"{split}{i // 3}", f"{i}.5", f"{i + 1}.25") for i in range(len(part["labels"]))])
         published[split] = {"id": [f"{split}{i // 3}[{i % 3 + 1}]" for i in range(len(part["labels"]))]}
     return write_pickle(folder / "mosei_senti_data_noalign.pkl", content), write_manifest(folder, published), None
+
+
+def misa_table() -> np.ndarray:
+    """Vectors of twelve words, (12, 4) float32."""
+    return np.random.default_rng(8).normal(size=(12, WIDTHS["text"])).astype(np.float32)
+
+
+def misa_samples() -> dict[str, list[Any]]:
+    """What the three pickles of MISA hold: ((word ids, visual, acoustic, words), label, segment), with a NaN in the sound of one."""
+    rng = np.random.default_rng(7)
+    samples: dict[str, list[Any]] = {}
+    for split, count in SIZES.items():
+        samples[split] = []
+        for i in range(count):
+            words = rng.integers(0, 12, rng.integers(2, 7))
+            features = [rng.normal(size=(len(words), WIDTHS[name])) for name in ("vision", "audio")]
+            segment = f"{split}_x[{i}]"
+            samples[split].append(
+                ((words, *features, [f"word{n}" for n in words]), rng.uniform(-3, 3, (1, 1)), segment if i % 2 else segment.encode())
+            )
+    samples["train"][0][0][2][0, 0] = np.nan
+    return samples
+
+
+def torch_zip(path: Path, table: np.ndarray) -> None:
+    """What torch.save writes for ``(table, {"<unk>": 0})``, made by hand, so that no torch is needed."""
+    shape = b"".join(b"K" + bytes([n]) for n in table.shape) + b"t"
+    stride = b"".join(b"K" + bytes([n]) for n in [*table.shape[1:], 1]) + b"t"
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuM" + table.size.to_bytes(2, "little") + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(" + shape + b"(" + stride + b"\x89ccollections\nOrderedDict\n)RtR"
+    words = b"ccollections\ndefaultdict\nccreate_dataset\nreturn_unk\n\x85RX\x05\x00\x00\x00<unk>K\x00s"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + tensor + words + b"\x86.")
+        archive.writestr("archive/data/0", table.astype("<f4").tobytes())
+
+
+@mine("misa")
+def misa(folder: Path) -> Written:
+    """A folder, numbered from 0 where the published splits count from 1; segments in text and in bytes."""
+    (folder / "MISA").mkdir()
+    samples = misa_samples()
+    for split, name in {"train": "train.pkl", "valid": "dev.pkl", "test": "test.pkl"}.items():
+        write_pickle(folder / "MISA" / name, samples[split])
+    torch_zip(folder / "MISA" / "embedding_and_mapping.pt", misa_table())
+    published = {split: {"id": [f"{split}_x[{i + 1}]" for i in range(count)]} for split, count in SIZES.items()}
+    return folder / "MISA", write_manifest(folder, published), None
