@@ -31,6 +31,8 @@ COLUMNS: dict[str, list[str]] = {
 _FLAGS = {
     "gaze": "-gaze", "eye_landmarks": "-gaze", "pose": "-pose", "landmarks": "-2Dfp -3Dfp", "pdm": "-pdmparams", "action_units": "-aus",
 }  # fmt: skip
+_ROUNDED = 1e-3
+"""By how many seconds rounding puts two timestamps nearer to each other, or further apart, than they are."""
 _DRIFT = 0.005
 """How far the rate that the timestamps give may be from `fps`: 29.97 passes for 30, 29 does not."""
 
@@ -61,7 +63,7 @@ class OpenFaceCSV(PreparedFeatures):
         return torch.from_numpy(values[self._rows(path, times)].astype(np.float32))
 
     def _rows(self, path: Path, times: np.ndarray) -> np.ndarray:
-        """Which row each frame is. Timestamps are written with three digits."""
+        """Which row each frame is."""
         if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
             raise DataError(
                 f"{path}: the timestamps do not ascend from row to row; take the output of FeatureExtraction, which follows one face, on a video"
@@ -69,17 +71,17 @@ class OpenFaceCSV(PreparedFeatures):
         if len(times) == 1:
             return np.zeros(1, np.int64)
         rate = (len(times) - 1) / (times[-1] - times[0])
-        step = np.diff(times)
         if self.config.resample:
-            frames = np.arange(int((times[-1] - times[0] + step[-1]) * self.config.fps - 1e-6) + 1) / self.config.fps
-            return np.searchsorted(times - times[0], frames + 1e-3, side="right") - 1
+            shown = np.arange(0, times[-1] - times[0] + 1 / rate - _ROUNDED, 1 / self.config.fps)  # the last image is shown as long as others
+            return np.searchsorted(times - times[0], shown + _ROUNDED, side="right") - 1
+        step = np.diff(times)
         if step.max() - step.min() > 0.5 / rate:
             row = int(step.argmax())
             raise DataError(
                 f"{path}: the step from one timestamp to the next changes (rows {row + 1} and {row + 2}: {step[row]:g}, elsewhere {step.min():g} s); "
                 "set resample: true, or run FeatureExtraction on a video with a constant rate"
             )
-        tolerance = max(_DRIFT * rate, 2e-3 * rate**2 / (len(times) - 1))  # what rounding to milliseconds does to the rate
+        tolerance = max(_DRIFT * rate, 2 * _ROUNDED * rate**2 / (len(times) - 1))  # the second: what rounding does to the rate
         if abs(rate - self.config.fps) > tolerance:
             raise DataError(
                 f"{path}: {rate:.4g} images per second by its timestamps, not {self.config.fps:g}; set fps: {rate:.4g}, or resample: true"

@@ -124,7 +124,6 @@ def mmbench_components() -> Iterable[Component]:
         paper="Degottex et al., COVAREP (2014)",
         needs=frozenset({"features"}),
         modalities=("audio",),
-        extras=("scipy",),
     )
     yield Component(
         kind="aligner",
