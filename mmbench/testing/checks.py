@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mmbench.component import Component
+from mmbench.component import KINDS, Component
 from mmbench.errors import MmbenchError
 from mmbench.plugins import Catalogue, Entry, Plugin
 
@@ -58,7 +58,7 @@ def _checks(kind: str, module: str, *names: str) -> tuple[Check, ...]:
 
 CHECKS: tuple[Check, ...] = (
     *_checks(PLUGIN, "declarations", "loads", "imports"),
-    *(check for kind in ("model", "loss", "metric", "extractor", "executor") for check in _checks(kind, "declarations", "declaration", "config")),
+    *(check for kind in KINDS for check in _checks(kind, "declarations", "declaration", "config")),
     *_checks("model", "models", "fields", "modalities", "padding", "batch-of-one", "empty-modality", "gradients", "seed", "evaluation", "state"),
     *_checks("model", "models", "float64", "bf16", "gpu"),
     *_checks("model", "processes", "another-process"),
@@ -66,9 +66,11 @@ CHECKS: tuple[Check, ...] = (
     *_checks("loss", "losses", "float64", "bf16", "gpu"),
     *_checks("loss", "processes", "another-process"),
     *_checks("metric", "metrics", "record", "values", "direction", "order", "reference"),
-    *_checks("extractor", "extractors", "features", "padding", "batch-of-one", "empty-sample", "preparation", "frozen", "gradients", "digest"),
-    *_checks("extractor", "extractors", "state", "bf16", "gpu"),
+    *_checks("extractor", "extractors", "features", "padding", "batch-of-one", "empty-sample", "preparation", "spans", "frozen", "gradients"),
+    *_checks("extractor", "extractors", "digest", "state", "bf16", "gpu"),
     *_checks("extractor", "processes", "another-process"),
+    *_checks("aligner", "data", "contract", "digest"),
+    *_checks("dataset-format", "data", "contract", "foreign"),
     *_checks("executor", "executors", "outcomes"),
 )
 

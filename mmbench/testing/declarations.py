@@ -16,7 +16,8 @@ from mmbench.testing.checks import Context, Failed, Skipped, Subject, expect
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 HEAVY = ("torch", "torchaudio", "torchvision", "transformers", "ot")
-READS = {"tokens", "waveform"}
+READS = ("tokens", "waveform")
+EXTRACTS = (*READS, "frames", "features")
 UNKNOWN = "no_hyperparameter_has_this_name"
 
 CHILD = """
@@ -44,7 +45,7 @@ def entry(module):
     list(plugin.mmbench_components())
 for module in given["modules"]:
     attempt(module, lambda: entry(module))
-for target in given["configs"]:
+for target in given["targets"]:
     module, _, attribute = target.partition(":")
     attempt(target, lambda: getattr(importlib.import_module(module), attribute.partition("[")[0]))
 json.dump(found, sys.stdout)
@@ -58,7 +59,7 @@ def without_torch(context: Context) -> dict[str, str]:
             "path": sys.path,
             "heavy": HEAVY,
             "modules": [plugin.module for plugin in context.plugins],
-            "configs": sorted({entry.component.config for entry in context.entries if entry.component.config}),
+            "targets": sorted(_light(context)),
         }
         done = subprocess.run([sys.executable, "-c", CHILD], input=json.dumps(given), capture_output=True, text=True, check=False)
         if done.returncode:
@@ -66,6 +67,13 @@ def without_torch(context: Context) -> dict[str, str]:
         context.cache["without torch"] = json.loads(done.stdout[done.stdout.rindex("{") :])
     found: dict[str, str] = context.cache["without torch"]
     return found
+
+
+def _light(context: Context) -> set[str]:
+    """What must need no torch: config classes, and the formats of data sets."""
+    components = [entry.component for entry in context.entries]
+    configs = {component.config for component in components if component.config}
+    return configs | {component.target for component in components if component.kind == "dataset-format"}
 
 
 def loads(context: Context) -> None:
@@ -85,20 +93,24 @@ def imports(context: Context) -> None:
 
 
 def declaration(subject: Subject) -> None:
-    """Name, summary, paper, needs, provides, terms, tasks and bounds are complete and make sense."""
+    """Name, summary, paper, needs, provides, modalities, terms, tasks and bounds are complete and make sense."""
     component = subject.component
     expect(NAME.fullmatch(component.name), "a name of small letters, digits, hyphens and underscores", repr(component.name))
     expect(component.summary.strip() and "\n" not in component.summary, "a summary of one line", repr(component.summary))
     if component.kind in ("model", "loss") and not component.floor:
         expect(component.paper.strip(), "a paper (for a method of your own: what it is)", "none")
-    fields = {"model": READS, "loss": FIELDS, "extractor": READS}.get(component.kind, ())
+    fields = {"model": READS, "loss": FIELDS, "extractor": EXTRACTS}.get(component.kind, ())
     unknown = sorted(need for need in component.needs if need not in fields and not (component.kind == "loss" and need.startswith("extra.")))
     expect(not unknown, f"needs among {', '.join(fields) or 'nothing'}", ", ".join(unknown))
-    unknown = sorted(field for field in component.provides if field not in FIELDS and not field.startswith("extra."))
-    expect(not unknown, f"fields provided among {', '.join(FIELDS)} and extra.<key>", ", ".join(unknown))
-    expect(component.kind == "model" or not component.provides, "fields provided by models alone", ", ".join(component.provides))
     if component.kind == "extractor":
         expect(len(component.needs) == 1, "one kind of input that an extractor reads", ", ".join(component.needs) or "none")
+        expect(component.provides <= {"tokens"}, "an extractor that provides tokens, or nothing", ", ".join(component.provides))
+        expect(not component.provides or component.needs == {"tokens"}, "that what gives tokens reads tokens", ", ".join(component.needs))
+    else:
+        unknown = sorted(field for field in component.provides if field not in FIELDS and not field.startswith("extra."))
+        expect(not unknown, f"fields provided among {', '.join(FIELDS)} and extra.<key>", ", ".join(unknown))
+        expect(component.kind == "model" or not component.provides, "fields provided by models alone", ", ".join(component.provides))
+        expect(not component.modalities, "modalities named by extractors alone", ", ".join(component.modalities))
     expect(component.tasks and set(component.tasks) <= set(TASKS), f"tasks among {', '.join(TASKS)}", component.tasks)
     expect(1 <= component.min_modalities <= 3, "one to three modalities at least", component.min_modalities)
     terms = component.terms or (component.name,)
@@ -118,7 +130,7 @@ def config(subject: Subject) -> None:
         expect(field.description, f"a description of the hyperparameter {name!r}", "none")
     expect(cls.model_config.get("frozen"), f"a frozen {cls.__name__} (derive it from mmbench.ComponentConfig)", "one that can be changed")
     expect(_refuses(cls, {**subject.options, UNKNOWN: 1}), "that an unknown key is refused", f"{cls.__name__} takes {UNKNOWN!r}")
-    if subject.component.kind == "extractor" and _needs_weights(subject):
+    if subject.component.kind in ("extractor", "aligner") and needs_weights(subject):
         return
     value = subject.config()
     again = cls.model_validate_json(value.model_dump_json(), strict=True)
@@ -130,7 +142,8 @@ def config(subject: Subject) -> None:
             expect(found <= declared, f"that {cls.__name__}.{name}() narrows {sorted(declared)}", sorted(found))
 
 
-def _needs_weights(subject: Subject) -> bool:
+def needs_weights(subject: Subject) -> bool:
+    """Whether it cannot be built: a hyperparameter without a default, such as the name of a model, is not given."""
     return not subject.options and any(field.is_required() for field in subject.entry.load_config().model_fields.values())
 
 

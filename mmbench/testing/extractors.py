@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-import wave
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import torch
+from pydantic import ValidationError
+from torch import Tensor
 
 from mmbench.batch import Sequence
 from mmbench.errors import ConfigError
 from mmbench.interfaces import FeatureExtractor
-from mmbench.testing import tensors
+from mmbench.testing import samples, tensors
 from mmbench.testing.checks import Failed, Skipped, Subject, expect
 from mmbench.testing.tensors import expect_close, expect_finite
 from mmbench.training.seeds import seed_everything
 
 EXACT, BF16, GPU = 1e-4, 0.1, 1e-3
-RATE, SAMPLES, TOKENS = 16_000, 1600, 9
-LENGTHS = {"tokens": (9, 5, 1, 7), "waveform": (1600, 900, 1100, 1300)}
+LENGTHS = {"tokens": (9, 5, 1, 7), "waveform": (1600, 900, 1100, 1300), "frames": (3, 1, 2, 2), "features": (6, 4, 1, 3)}
 SENTENCE = "it was a good film and i loved it"
 
 
@@ -52,21 +54,54 @@ def tuned(subject: Subject) -> FeatureExtractor:
 
 
 def kind_of(subject: Subject) -> str:
-    """What the extractor reads: ``tokens`` or ``waveform``."""
+    """What the extractor's `forward` reads: ``tokens``, ``waveform``, ``frames`` or ``features``."""
     return next(iter(subject.component.needs))
 
 
+def gives_ids(subject: Subject) -> bool:
+    """Whether it gives token ids, so that nothing reads its `forward`."""
+    return "tokens" in subject.component.provides
+
+
+@contextmanager
+def sample(subject: Subject, extractor: FeatureExtractor) -> Iterator[Path | str]:
+    """Something for `prepare`: a sentence, or a file. Raises `Skipped` where no file of its kind can be made."""
+    if not extractor.suffixes:
+        expect(kind_of(subject) in ("tokens", "features"), "suffixes, the endings of the files that prepare reads", "none")
+        yield SENTENCE
+        return
+    wrong = [suffix for suffix in extractor.suffixes if not suffix.startswith(".") or suffix != suffix.lower()]
+    expect(not wrong, "suffixes in small letters with their dot", wrong)
+    with tempfile.TemporaryDirectory() as folder:
+        yield samples.recording(Path(folder), extractor.suffixes)
+
+
+def prepared(subject: Subject, extractor: FeatureExtractor) -> Tensor:
+    """One sample, prepared."""
+    with sample(subject, extractor) as given_sample:
+        return extractor.prepare(given_sample)
+
+
 def raw(subject: Subject, extractor: FeatureExtractor, noise: bool = False) -> Sequence:
-    """Four samples of raw input; `noise` is what stands in the padding."""
+    """Four samples of raw input; `noise` is what stands in the padding. Raises `Skipped` for an extractor that gives token ids."""
+    if gives_ids(subject):
+        raise Skipped("it gives token ids: no more than its preparation is read")
+    kind = kind_of(subject)
     generator, other = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
-    lengths = torch.tensor(LENGTHS[kind_of(subject)])
+    lengths = torch.tensor(LENGTHS[kind])
     mask = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)  # (B, T)
-    if kind_of(subject) == "waveform":
-        values, junk = (torch.randn(mask.shape, generator=each) for each in (generator, other))
-    else:
+    if kind == "tokens":
         most = extractor.vocabulary or 20
         values, junk = (torch.randint(1, most, mask.shape, generator=each) for each in (generator, other))
-    return Sequence(torch.where(mask, values, junk if noise else 0), mask)
+    else:
+        inner = {"waveform": lambda: (), "frames": lambda: prepared(subject, extractor).shape[1:], "features": lambda: (extractor.width,)}[kind]()
+        values, junk = (torch.randn(*mask.shape, *inner, generator=each) for each in (generator, other))
+    return Sequence(torch.where(_fits(mask, values), values, junk if noise else 0), mask)
+
+
+def _fits(mask: Tensor, values: Tensor) -> Tensor:
+    """A mask (B, T) with a dimension of 1 for each further one of the values."""
+    return mask.view(*mask.shape, *[1] * (values.ndim - 2))
 
 
 @torch.no_grad()
@@ -82,6 +117,7 @@ def features(subject: Subject) -> None:
     expect(isinstance(extractor.width, int) and extractor.width > 0, "a width", getattr(extractor, "width", None))
     if kind_of(subject) == "tokens":
         expect(isinstance(extractor.vocabulary, int), "the size of the vocabulary of an extractor that reads tokens", extractor.vocabulary)
+    expect(extractor.frame_rate is None or extractor.frame_rate > 0, "frames per second, or None", extractor.frame_rate)
     found = evaluated(extractor, raw(subject, extractor))
     size = len(LENGTHS[kind_of(subject)])
     shape = tuple(found.values.shape)
@@ -119,27 +155,48 @@ def empty_sample(subject: Subject) -> None:
     whole = evaluated(extractor, given_raw)
     mask = given_raw.mask.clone()
     mask[0] = False
-    found = evaluated(extractor, Sequence(torch.where(mask, given_raw.values, 0), mask))
+    real = mask.view(*mask.shape, *[1] * (given_raw.values.ndim - 2))
+    found = evaluated(extractor, Sequence(torch.where(real, given_raw.values, 0), mask))
     expect_finite(found.values, "values", "no real input in the first sample")
     expect_close(found.values[1:], whole.values[1:], EXACT, "the same features of the other samples", "no real input in the first sample")
 
 
 def preparation(subject: Subject) -> None:
-    """One sample becomes token ids (T,) below the vocabulary's size, or a waveform (T,), on the CPU."""
-    extractor = build(subject)
-    if kind_of(subject) == "tokens":
-        ids = extractor.prepare(SENTENCE)
-        expect(ids.ndim == 1 and len(ids) and ids.dtype == torch.long, "token ids (T,) of type long", f"{ids.dtype} {tuple(ids.shape)}")
+    """One sample becomes token ids, a waveform, images or features of one shape, finite, and the same each time."""
+    extractor, kind = build(subject).eval(), kind_of(subject)
+    found = prepared(subject, extractor)
+    seen = f"{found.dtype} {tuple(found.shape)}"
+    expect(found.ndim and len(found), "one frame or more", seen)
+    if kind == "tokens":
+        expect(found.ndim == 1 and found.dtype == torch.long, "token ids (T,) of type long", seen)
         most = extractor.vocabulary or 0
-        expect(int(ids.min()) >= 0 and int(ids.max()) < most, f"ids below {most}", f"up to {int(ids.max())}")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sample.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setparams((1, 2, RATE, 0, "NONE", "NONE"))
-            file.writeframes((torch.sin(torch.arange(SAMPLES) / 5) * 20_000).to(torch.int16).numpy().tobytes())
-        waveform = extractor.prepare(path)
-    expect(waveform.shape == (SAMPLES,) and waveform.is_floating_point(), f"{SAMPLES} float samples", f"{waveform.dtype} {tuple(waveform.shape)}")
+        expect(int(found.min()) >= 0 and int(found.max()) < most, f"ids below {most}", f"up to {int(found.max())}")
+    elif kind == "waveform":
+        count = samples.SAMPLES
+        expect(found.shape == (count,) and found.is_floating_point(), f"{count} float samples", seen)
+    elif kind == "frames":
+        expect(found.ndim == 4 and found.is_floating_point(), "float images (T, C, H, W)", seen)
+    else:
+        fits = found.ndim == 2 and found.shape[1] == extractor.width and found.is_floating_point()
+        expect(fits, f"float features (T, {extractor.width})", seen)
+    expect_finite(found, "sample", "preparation")
+    expect_close(prepared(subject, extractor), found, 0.0, "the same preparation of the same sample", "prepared twice")
+
+
+def spans(subject: Subject) -> None:
+    """The spans of a transcript are one for each frame, each within the text."""
+    extractor = build(subject).eval()
+    if extractor.suffixes:
+        raise Skipped("it reads no text")
+    found = extractor.spans(SENTENCE)
+    if found is None:
+        raise Skipped("its frames stand for no characters")
+    frames = prepared(subject, extractor)
+    if not gives_ids(subject):
+        frames = evaluated(extractor, Sequence(frames.unsqueeze(0), torch.ones(1, len(frames), dtype=torch.bool))).values[0]
+    expect(len(found) == len(frames), f"{len(frames)} spans, one for each frame", len(found))
+    wrong = [span for span in found if not 0 <= span[0] <= span[1] <= len(SENTENCE)]
+    expect(not wrong, f"spans within 0 and {len(SENTENCE)}", wrong[:3])
 
 
 def frozen(subject: Subject) -> None:
@@ -171,15 +228,40 @@ def gradients(subject: Subject) -> None:
 
 
 def digest(subject: Subject) -> None:
-    """The digest is the same for two instances of one config, and another one when a weight changes."""
+    """The digest is the same for two instances of one config, and another one when a weight changes, or, where there are none, an option."""
     first, second = build(subject), build(subject)
     found = first.digest()
     expect(isinstance(found, str) and found, "a digest", repr(found))
     expect(second.digest() == found, "the same digest of a second instance", "another")
+    parameters = list(first.parameters())
+    if not parameters:
+        others = {name: build(subject, **{name: value}).digest() for name, value in _other_options(subject)}
+        expect(not others or set(others.values()) != {found}, "another digest when an option changes", f"the same for another {', '.join(others)}")
+        return
     with torch.no_grad():
-        parameter = max(first.parameters(), key=lambda each: each.numel())
-        parameter.add_(1.0)
+        max(parameters, key=lambda each: each.numel()).add_(1.0)
     expect(first.digest() != found, "another digest when a weight changes", "the same")
+
+
+def _other_options(subject: Subject) -> Iterator[tuple[str, Any]]:
+    """Options with another value that the config accepts: choices, switches and numbers, but nothing that could name a file."""
+    config = subject.config()
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+        if isinstance(value, bool):
+            others: list[Any] = [not value]
+        elif isinstance(value, (int, float)):
+            others = [value + 1, value * 2, value / 2] if isinstance(value, float) else [value + 1, value + 2, value - 1]
+        else:
+            others = [choice for choice in choices if choice != value]
+        for other in others:
+            try:
+                type(config).model_validate({**config.model_dump(), name: other})
+            except ValidationError:
+                continue
+            yield name, other
+            break
 
 
 def state(subject: Subject) -> None:

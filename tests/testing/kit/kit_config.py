@@ -15,6 +15,11 @@ class Extractor(ComponentConfig):
     finetune: bool | None = Field(False, description="train it")
 
 
+class Ready(ComponentConfig):
+    folder: str = Field("here", description="where it is")
+    factor: float = Field(0.5, gt=0, lt=1, description="what letters are multiplied by")
+
+
 class Required(ComponentConfig):
     width: int = Field(description="width")
 

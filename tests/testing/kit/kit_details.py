@@ -213,7 +213,56 @@ class Numbered(kit_extractors.Good):
         return values + self.number
 
 
+class NoSuffixes(kit_extractors.Waves):
+    suffixes = ()
+
+
+class CapitalSuffix(kit_extractors.Waves):
+    suffixes = (".WAV",)
+
+
+class FlatImages(kit_extractors.Images):
+    def prepare(self, path_or_text):
+        return super().prepare(path_or_text).flatten(2)
+
+
+class Rateless(kit_extractors.Good):
+    frame_rate = 0.0
+
+
+class SpanOutside(kit_extractors.Good):
+    def spans(self, text):
+        return [(start, end + 1) for start, end in super().spans(text)]
+
+
+def ready(change):
+    """An extractor whose sample is what `change` makes of a good one's."""
+
+    class Changed(kit_extractors.Ready):
+        def prepare(self, path_or_text):
+            return change(super().prepare(path_or_text))
+
+    return Changed
+
+
+class OneDigestReady(kit_extractors.Ready):
+    def digest(self):
+        return "ready"
+
+
+READY = {
+    "restless": ready(lambda values: values + torch.rand(())),
+    "wide-ready": ready(lambda values: values[:, :5]),
+    "nan-ready": ready(lambda values: values / 0 * 0),
+    "empty-ready": ready(lambda values: values[:0]),
+    "one-digest-ready": OneDigestReady,
+}
 EXTRACTORS = {
+    "no-suffixes": NoSuffixes,
+    "capital-suffix": CapitalSuffix,
+    "flat-images": FlatImages,
+    "rateless": Rateless,
+    "span-outside": SpanOutside,
     "widthless": Widthless,
     "wordless": Wordless,
     "float-ids": FloatIds,

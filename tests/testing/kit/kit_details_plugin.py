@@ -10,7 +10,7 @@ MODELS = """not-returned wrong-fused infinite one-encoded one-unimodal wide-unim
     nan-gradient nan-gradient-bf16 other-in-float64 elsewhere""".split()  # noqa: SIM905
 LOSSES = "list relabels nan-gradient unseeded-terms other-in-float64 nan-gradient-bf16".split()  # noqa: SIM905
 EXTRACTORS = """widthless wordless float-ids untuned digestless numbered whole-values float-mask no-frames infinite sees-padding mates
-    nan-gradient""".split()  # noqa: SIM905
+    nan-gradient rateless span-outside""".split()  # noqa: SIM905
 
 
 @hookimpl
@@ -24,7 +24,17 @@ def mmbench_components():
         yield Component("loss", name, f"{details}LOSSES[{name}]", "a test", paper="none", **common)
     for name in EXTRACTORS:
         yield Component("extractor", name, f"{details}EXTRACTORS[{name}]", "a test", "kit_config:Extractor", needs=frozenset({"tokens"}))
-    yield Component("extractor", "halves", f"{details}EXTRACTORS[halves]", "a test", "kit_config:Extractor", needs=frozenset({"waveform"}))
+    for name, reads in {"halves": "waveform", "no-suffixes": "waveform", "capital-suffix": "waveform", "flat-images": "frames"}.items():
+        yield Component("extractor", name, f"{details}EXTRACTORS[{name}]", "a test", "kit_config:Extractor", needs=frozenset({reads}))
+    for name in ("restless", "wide-ready", "nan-ready", "empty-ready", "one-digest-ready"):
+        yield Component("extractor", name, f"{details}READY[{name}]", "a test", "kit_config:Ready", needs=frozenset({"features"}))
+    for target in ("Hasty", "Digestless"):
+        yield Component("aligner", target.lower(), f"kit_data:{target}", "a test")
+    for target in ("kit_data:Nervous", "kit_data:Vague", "kit_heavy:Format"):
+        yield Component("dataset-format", target.partition(":")[2].lower(), target, "a test")
+    yield extractor("Good", "gives-features", provides=frozenset({"features"}))
+    yield extractor("Good", "ids-of-sound", needs=frozenset({"waveform"}), provides=frozenset({"tokens"}))
+    yield model("Good", "of-text", modalities=("text",))
     for name, tasks in {"other-tasks": ("regression",), "no-range": ("regression",), "mean-of-classes": ("classification",)}.items():
         yield Component("metric", name, f"{details}METRICS[{name}]", "a test", tasks=tasks)
     for name in ("eager", "wordy"):

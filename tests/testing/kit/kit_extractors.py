@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import wave
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -32,6 +35,9 @@ class Good(FeatureExtractor):
     def prepare(self, path_or_text):
         return torch.tensor([ord(letter) % self.vocabulary for letter in path_or_text])
 
+    def spans(self, text):
+        return [(i, i + 1) for i in range(len(text))]
+
     def change(self, values, mask):
         return values
 
@@ -44,6 +50,7 @@ class Waves(Good):
     """Ten samples make a frame; a sample too short for one keeps it."""
 
     vocabulary = 10
+    suffixes = (".wav",)
 
     def prepare(self, path_or_text):
         with wave.open(str(path_or_text)) as file:
@@ -55,6 +62,63 @@ class Waves(Good):
         mask = torch.arange(frames.shape[1], device=raw.mask.device) < lengths.unsqueeze(1)
         values = self.layer(frames @ self.table.weight)
         return Sequence(values.masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+
+
+class Images(Good):
+    """Width 6: mean and spread of each colour."""
+
+    suffixes = (".csv", ".avi")
+
+    def prepare(self, path_or_text):
+        av = pytest.importorskip("av")
+        with av.open(str(path_or_text)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2) / 255  # (T, C, H, W)
+
+    def forward(self, raw):
+        values = raw.values.masked_fill(~raw.mask[:, :, None, None, None], 0.0).flatten(3)
+        values = self.layer(torch.cat([values.mean(3), values.std(3)], 2) @ self.table.weight[:6])
+        return Sequence(values.masked_fill(~raw.mask.unsqueeze(-1), 0.0), raw.mask)
+
+
+class Ready(FeatureExtractor):
+    """Features that `prepare` computes: six of each word, its letters, times a factor."""
+
+    width = 6
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.config = config
+
+    def digest(self):
+        return f"ready {self.config.factor}"
+
+    def prepare(self, path_or_text):
+        return torch.tensor([[ord(letter) * self.config.factor for letter in f"{word:6.6}"] for word in path_or_text.split()])
+
+    def spans(self, text):
+        return [match.span() for match in re.finditer(r"\S+", text)]
+
+    def forward(self, raw):
+        return Sequence(raw.values.masked_fill(~raw.mask.unsqueeze(-1), 0.0), raw.mask)
+
+
+class Ids(Good):
+    """What gives token ids itself."""
+
+    def forward(self, raw):
+        raise AssertionError("nothing reads it")
+
+
+class Table(Ready):
+    """Reads what the kit cannot make."""
+
+    suffixes = (".csv",)
+
+
+class ShortSpans(Good):
+    def spans(self, text):
+        return [(0, 1)]
 
 
 class NoExtractor(nn.Module):

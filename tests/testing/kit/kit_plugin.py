@@ -41,7 +41,7 @@ MODELS = """Good NoModel WrongShape WrongWidth NeedsText NeedsFrames CountsPaddi
 LOSSES = """Good NoLoss Missing PerSample Detached Attached ReadsMore NeedsBoth Explodes CountsPadding SpreadOfOne DividesByZero RootOfZero
     Dead CutOff Unseeded RemembersAlways RemembersElsewhere GrowsLate SingleOnly LosesDigits LeftBehind Local""".split()  # noqa: SIM905
 EXTRACTORS = """Good NoExtractor WrongWidth DirtyPadding ReadsPadding ComparesSamples DividesByZero LargeIds Thawed Drops Dead OneDigest
-    NewDigest LosesState LosesDigits LeftBehind Local""".split()  # noqa: SIM905
+    NewDigest LosesState LosesDigits LeftBehind Local ShortSpans""".split()  # noqa: SIM905
 METRICS = "good renamed undocumented whole outside sorts warns empty reversed constant first doubled".split()  # noqa: SIM905
 
 
@@ -79,8 +79,18 @@ def mmbench_components():
     yield metric("not-a-metric", "NOT_A_METRIC")
     yield from map(extractor, EXTRACTORS)
     yield extractor("Waves", needs=frozenset({"waveform"}))
+    yield extractor("Images", needs=frozenset({"frames"}), modalities=("vision",))
+    yield extractor("Ready", needs=frozenset({"features"}), config="kit_config:Ready")
+    yield extractor("Table", needs=frozenset({"features"}), config="kit_config:Ready")
+    yield extractor("Ids", needs=frozenset({"tokens"}), provides=frozenset({"tokens"}))
     yield extractor("Good", "reads-nothing", needs=frozenset())
     yield extractor("Good", "required", config="kit_config:Required")
     yield extractor("Good", "unavailable", small={"finetune": None})
+    for target in ("Good", "DeafAligner", "Hasty", "Undecided"):
+        yield Component("aligner", kebab(target), f"kit_data:{target}", "a test")
+    yield Component("aligner", "required", "kit_data:Good", "a test", "kit_config:Required")
+    yield Component("aligner", "unavailable", "kit_data:Unavailable", "a test")
+    for target in ("Folder", "Unversioned", "Eager"):
+        yield Component("dataset-format", kebab(target), f"kit_data:{target}", "a test")
     for target in ("Executor", "Forgetful", "Lying", "Silent"):
         yield Component("executor", kebab(target), f"kit_rest:{target}", "a test")
