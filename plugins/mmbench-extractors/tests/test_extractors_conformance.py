@@ -8,8 +8,8 @@ FOLDERS = {}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _folders(text_folder, audio_folder):
-    FOLDERS.update(text=text_folder("bert"), audio=audio_folder("wavlm"))
+def _folders(text_folder, audio_folder, vision_folder):
+    FOLDERS.update(text=text_folder("bert"), audio=audio_folder("wavlm"), vision=vision_folder("clip"))
 
 
 test_conformance = conformance_tests(
@@ -17,5 +17,6 @@ test_conformance = conformance_tests(
     configs={
         "extractor:hf-text": lambda: {"model": FOLDERS["text"], "max_tokens": 32},
         "extractor:hf-audio": lambda: {"model": FOLDERS["audio"]},
+        "extractor:hf-vision": lambda: {"model": FOLDERS["vision"], "face_crop": "opencv"},
     },
 )
