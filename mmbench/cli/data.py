@@ -28,6 +28,17 @@ def list_() -> None:
         sizes = ", ".join(f"{key} {split.size}" for key, split in manifest.splits.items())
         click.echo(f"{name:<10}{manifest.title}: {manifest.task}; {sizes}")
         click.echo(f"{'':<10}{manifest.licence} {manifest.source}")
+        if manifest.protocols:
+            click.echo(f"{'':<10}protocols: {', '.join(_protocol(name, each) for each in manifest.protocols)}")
+        if manifest.downloads:
+            click.echo(f"{'':<10}mmbench data fetch {name}: {', '.join(each.file for each in manifest.downloads)}")
+
+
+def _protocol(name: str, protocol: str) -> str:
+    from mmbench.data.manifest import load_manifest
+
+    parts = load_manifest(name, protocol).parts
+    return f"{protocol} ({', '.join(parts)})" if parts else protocol
 
 
 @command.command()

@@ -33,7 +33,7 @@ from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.store import Column, column
 from mmbench.errors import DataError
 
-VERSION = 1
+VERSION = 2
 """Version of the rules below; another version is another conversion."""
 
 LAYOUTS = ("aligned", "unaligned")
@@ -140,7 +140,9 @@ class Content:
         regression = self.manifest.task == "regression"
         key = "regression_labels" if regression else "classification_labels"
         if key not in part:
-            raise self._error(split, f"the key {key!r} is missing, which the task of {self.manifest.name} ({self.manifest.task}) needs")
+            other = {"regression_labels", "classification_labels"} & part.keys()
+            found = f"; it has {', '.join(other)}, which is another task" if other else ""
+            raise self._error(split, f"the key {key!r} is missing, which the task of {self.manifest.name} ({self.manifest.task}) needs{found}")
         try:
             labels = part[key] if regression else _class_indices(part[key], self.manifest.classes)
             labels = as_vector(labels)
@@ -303,10 +305,15 @@ class Content:
         return block
 
     def _layout(self, parts: Mapping[str, Mapping[str, Any]], features: Mapping[str, Mapping[str, Frames]]) -> str:
-        """``aligned``: one length for all modalities and no stated lengths."""
-        lengths = {array.shape[1] for arrays in features.values() for array in arrays.values()}
-        stated = bool(self.lengths) or any(key.endswith("_lengths") for part in parts.values() for key in part)
-        return "aligned" if len(lengths) <= 1 and not stated else "unaligned"
+        """``aligned``: one length for all modalities, and no stated lengths or the same ones for at least two of them."""
+        if len({array.shape[1] for arrays in features.values() for array in arrays.values()}) > 1:
+            return "unaligned"
+        for split, part in parts.items():
+            stated = [part[f"{name}_lengths"] for name in features if f"{name}_lengths" in part]
+            stated += [lengths for (key, _), lengths in self.lengths.items() if key == split]
+            if stated and (len(stated) == 1 < len(features) or not _same(stated)):
+                return "unaligned"
+        return "aligned"
 
     # what is said about them
 
@@ -322,6 +329,14 @@ class Content:
                 where = ", ".join(f"{split} {count}" for split, count in counts.items() if count)
                 notices.append({"modality": name, "text": f"{total} {_NOTICES.get(kind, _EMPTY)} ({where})"})
         return notices
+
+
+def _same(stated: list[Any]) -> bool:
+    """Whether lengths are the same ones; what is wrong with others, the mask says."""
+    try:
+        return len({as_vector(lengths).astype(np.float64).tobytes() for lengths in stated}) == 1
+    except ValueError:
+        return False
 
 
 def _class_indices(labels: Any, classes: tuple[str, ...]) -> Any:

@@ -44,7 +44,7 @@ class Server:
         self.ranges = self.obeys_if_range = True
         self.cuts: list[int | None] = []
         self.codes: list[int] = []
-        self.announced = 0
+        self.announced = self.shift = 0
         self.kind = "application/octet-stream"
         self.after: Callable[[], None] = lambda: None
         self.requests.clear()
@@ -65,7 +65,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         start, content = 0, state.content
         wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
         if wanted and state.ranges and (not state.obeys_if_range or condition in (state.etag, state.modified)):
-            start = int(wanted.removeprefix("bytes=").removesuffix("-"))
+            start = int(wanted.removeprefix("bytes=").removesuffix("-")) - state.shift
             if start >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -178,6 +178,26 @@ def test_a_file_that_changed_in_between_is_never_mixed(server: Server, tmp_path:
 
     vars(server).update(cuts=[5000], after=change, obeys_if_range=obeys)
     assert get(server, tmp_path, sha256=None).read_bytes() == CONTENT[::-1]
+
+
+def test_attempts_that_bring_something_do_not_count(server: Server, tmp_path: Path) -> None:
+    server.cuts = [500] * (3 * ATTEMPTS)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert len(server.requests) == 3 * ATTEMPTS + 1
+
+
+def test_another_part_than_was_asked_for_is_not_used(server: Server, tmp_path: Path) -> None:
+    vars(server).update(cuts=[5000], shift=7)
+    assert get(server, tmp_path).read_bytes() == CONTENT
+    assert server.asked("Range") == [None, "bytes=5000-", None]
+
+
+def test_a_part_of_which_nothing_is_known_is_dropped(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "Tiny").mkdir()
+    (tmp_path / "Tiny/file.bin.part").write_bytes(b"something else")
+    server.codes = [404]
+    failure(server, tmp_path)
+    assert names(tmp_path) == []
 
 
 def test_the_part_of_another_address_is_not_used(server: Server, tmp_path: Path) -> None:

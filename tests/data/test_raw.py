@@ -220,7 +220,7 @@ def test_finding_a_raw_folder(folder: Path, tmp_path: Path, write: Any) -> None:
 
 
 def test_manifests_name_raw_folders() -> None:
-    assert load_manifest("mosi").raw == ("MOSI",)
+    assert load_manifest("mosi").raw == ("MOSI", "CMU-MOSI")
 
 
 @pytest.mark.parametrize("key", ["text_bert", None])
