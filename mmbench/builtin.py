@@ -21,6 +21,8 @@ _FORMATS = {
     "mmsa": "the pickle of the MMSA toolkit: a dict for each of train, valid and test",
     "mult": "the pickles of MulT: vision, text, audio, labels and ids of each split",
     "misa": "the folder of MISA: train.pkl, dev.pkl, test.pkl, and the vectors of the words",
+    "conversations": "a pickled tuple of dicts by dialogue, as for IEMOCAP, with features in it or a .npy for each utterance",
+    "meld": "MELD's csv files with a .npy for each utterance, or its pickle by dialogue",
 }
 """By name: `mmbench.data.formats.<name>` has the class ``<Name>Format``."""
 
