@@ -26,6 +26,11 @@ class Clip:
     words: list[Word] = field(default_factory=list)
     results: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def wordless(self) -> bool:
+        """Whether the transcript has no word, so that the clip is one as a whole."""
+        return not any(map(str.isalnum, self.transcript))
+
 
 class Frames:
     """Features (T, D) in a file of the cache, read when asked for; `most`: so many frames from the start."""
@@ -190,7 +195,8 @@ class Aligned(Layout):
             owner = owners(clip.words, self._known_spans(clip.transcript) or [])
             self.count(modality, "empty", int((np.bincount(owner[owner >= 0], minlength=count)[:count] == 0).sum()))
             return WordFrames(path, count, lambda frames: text_frames(frames, owner, len(clip.words)))
-        rate, times = self.rates[modality] or 1.0, load(clip.results["aligner"])
+        rate = self.rates[modality] or 1.0
+        times = np.array([[0.0, np.inf]]) if clip.wordless else load(clip.results["aligner"])
         self.count(modality, "nearest", int((own_frames(length, rate, times[:count]) == 0).sum()))
         return WordFrames(path, count, lambda frames: timed_frames(frames, rate, times))
 
@@ -206,7 +212,7 @@ class Aligned(Layout):
         """Number of words up to the last one of which the text has a frame."""
         if clip.name not in self._kept:
             first, count = self.modalities[0], len(clip.words)
-            if not any(map(str.isalnum, clip.transcript)):
+            if clip.wordless:
                 self.count(first, "wordless")
             spans = self._known_spans(clip.transcript) if "text" in self.modalities else None
             last = count if spans is None else int(owners(clip.words, spans).max(initial=-1)) + 1

@@ -136,7 +136,7 @@ class Extraction:
         """One task for each clip and extractor, with its place in the cache; missing recordings become failures."""
         listing, files = Listing(self.folder), dict[tuple[str, str], Path]()
         for key, extractor in self.extractors.items():
-            for clip in self.clips if extractor.suffixes else ():
+            for clip in self._clips_of(key) if extractor.suffixes else ():
                 path = listing.find(clip.name, extractor.suffixes, extractor.folder)
                 if path is None:
                     place = extractor.folder or "Raw/ and wav/"
@@ -146,7 +146,7 @@ class Extraction:
         known = digests(self.folder, files.values(), lambda done, total: self.progress("reading recordings", done, total))
         tasks = []
         for number, (key, extractor) in enumerate(self.extractors.items()):
-            for clip in self.clips:
+            for clip in self._clips_of(key):
                 path = files.get((key, clip.name))
                 if extractor.suffixes and path is None:
                     continue
@@ -160,6 +160,9 @@ class Extraction:
                 clip.results[key] = extractor.stage.folder / f"{name}.npy"
                 tasks.append(Task(number, clip.name, path, clip.transcript, words, clip.results[key]))
         return tasks
+
+    def _clips_of(self, key: str) -> list[Clip]:
+        return [clip for clip in self.clips if key != ALIGNER or not clip.wordless]
 
     def _fail(self, clip: Clip, modality: str, path: Path | None, reason: str) -> None:
         self.failures.append(Failure(clip.split, clip.name, modality, str(path or ""), reason))
@@ -233,12 +236,15 @@ class Extraction:
         """The extractors that a layout is made of: token ids have no place among words, and times are of no use without them."""
         return [key for key in self.extractors if key != {"aligned": TOKENS, "unaligned": ALIGNER}[layout]]
 
+    def _most(self, layout: str) -> dict[str, int]:
+        return self.plan.max_length if layout == "unaligned" else {}
+
     def _digest(self, layout: str, clips: Sequence[Clip]) -> str:
         """What identifies a data set: the labels, the clips, and by modality the extractor and the content of every recording."""
         manifest = self.plan.manifest
         facts = [VERSION, content.VERSION, manifest.name, manifest.protocol, manifest.task, manifest.classes, manifest.label_range]
-        results = {key: [clip.results[key].parts[-2:] for clip in clips] for key in self._used(layout)}
-        text = json.dumps([*facts, self.labels, layout, self.plan.max_length, [clip.name for clip in clips], results])
+        results = {key: [clip.results[key].parts[-2:] for clip in clips if key in clip.results] for key in self._used(layout)}
+        text = json.dumps([*facts, self.labels, layout, self._most(layout), [clip.name for clip in clips], results])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _put(self, layout: Layout, replace: bool) -> Written:
@@ -257,7 +263,7 @@ class Extraction:
                 "version": VERSION,
                 "label_csv": self.labels,
                 "extractors": {key: self._describe(key) for key in self._used(layout.name)},
-                "max_length": self.plan.max_length if layout.name == "unaligned" else {},
+                "max_length": self._most(layout.name),
                 "clips": {split: sum(clip.split == split for clip in layout.clips) for split in SPLITS},
                 "left_out": [clip.name for clip in self.clips if clip.name in out],
                 "versions": _versions(),

@@ -38,6 +38,15 @@ def write_raw(folder: Path, rows: list[dict[str, str]]) -> Path:
     return folder
 
 
+def write_words(folder: Path, rows: list[dict[str, str]]) -> None:
+    """``words.csv``: each word lasts 0.2 s."""
+    lines = ["video_id,clip_id,word,start,end"]
+    for row in rows:
+        words = [word for word in row["text"].split() if word != "-"]
+        lines += [f'{row["video_id"]},{row["clip_id"]},"{word}",{0.2 * i:.1f},{0.2 * i + 0.2:.1f}' for i, word in enumerate(words)]
+    (folder / "words.csv").write_text("\n".join(lines) + "\n")
+
+
 def sound(i: int) -> bytes:
     """The sound of the i-th clip."""
     return bytes(range(i, 2 * i + 1))
