@@ -136,6 +136,9 @@ SPELLINGS = {
     "validation is called val": Spelling(renamed("valid", "val")),
     "dev beside valid": Spelling(lambda content: content.update(dev={"id": ["x"]}), ignored=("dev",)),
     "labels are called regression_labels_M": Spelling(each(renamed("regression_labels", "regression_labels_M"))),
+    "labels are called regression_labels_M, and there are no others": Spelling(
+        each(lambda part: part.update(regression_labels_M=part.pop("regression_labels"), classification_labels=None))
+    ),
     "labels under both names": Spelling(
         each(lambda part: part.update(regression_labels_M=-part["regression_labels"])), ignored=("regression_labels_M",)
     ),
@@ -147,6 +150,12 @@ SPELLINGS = {
     "MMSA-FET": Spelling(fet, ignored=("config",)),
     "MMSA-FET aligned": Spelling(fet_aligned, aligned=True, layout="aligned", ignored=("align",)),
     "aligned with lengths": Spelling(each(lengths_of_aligned), aligned=True, layout="aligned", differs=frozenset({"audio", "vision"})),
+    "one length for all, lengths of audio alone": Spelling(
+        each(lambda part: part.update(audio_lengths=[1] * len(part["id"]))),
+        aligned=True,
+        notices=("audio: 24 samples had values outside", f"vision: {FULL}"),
+        differs=frozenset({"audio", "vision"}),
+    ),
     "one vector for each utterance": Spelling(each(means), differs=frozenset({"audio", "vision"})),
     "sequences of unlike lengths": Spelling(each(ragged)),
     "ids as bytes": Spelling(each(lambda part: part.update(id=[str(name).encode() for name in part["id"]]))),
