@@ -113,14 +113,15 @@ def _with_pyav(av: Any, file: IO[bytes], seconds: float | None) -> tuple[np.ndar
         stream = container.streams.audio[0]
         stream.thread_type = "NONE"
         rate, blocks, count = int(stream.rate), [np.zeros((0, 1), np.float32)], 0
+        most = None if seconds is None else int(seconds * rate) + 1
         planes = av.AudioResampler(format="fltp")  # floats, whatever the codec gives; rate and channels stay
         for frame in _decoded(av, container, stream):
             for plane in planes.resample(frame):
                 blocks.append(plane.to_ndarray().mean(axis=0)[:, None])  # (n, 1)
                 count += len(blocks[-1])
-            if seconds is not None and count > seconds * rate:
+            if most is not None and count >= most:
                 break
-        return np.concatenate(blocks), rate
+        return np.concatenate(blocks)[:most], rate
 
 
 def _opened(av: Any, file: IO[bytes]) -> Any:
