@@ -21,6 +21,7 @@ _FORMATS = {
     "mmsa": "the pickle of the MMSA toolkit: a dict for each of train, valid and test",
     "mult": "the pickles of MulT: vision, text, audio, labels and ids of each split",
     "misa": "the folder of MISA: train.pkl, dev.pkl, test.pkl, and the vectors of the words",
+    "folder": "a folder with label.csv and the features of each clip in a .npy or .npz file",
     "conversations": "a pickled tuple of dicts by dialogue, as for IEMOCAP, with features in it or a .npy for each utterance",
     "meld": "MELD's csv files with a .npy for each utterance, or its pickle by dialogue",
 }

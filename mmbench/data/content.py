@@ -12,7 +12,7 @@ A reader returns the schema that the MMSA toolkit writes and every user of the f
 
 and, beside the splits, what a reader may add: ``layout`` (``aligned`` or ``unaligned``) where the lengths cannot tell; ``notices``, a list of
 (modality, text), where an empty modality means all; ``missing``, a list of (modality, why it is not there); ``counted``: True where clips were
-numbered from 1 in each video, since the source does not number them.
+numbered from 1 in each video, since the source does not number them; ``divided``: the protocol and part that made its labels and splits.
 
 Masks come from the attention mask or from what is stated, never from rows of zeros: real frames may be zero.
 """
@@ -42,7 +42,7 @@ Frames = np.ndarray | Ragged
 
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *_UNIMODAL.values()}
-_BESIDE = ("layout", "notices", "missing", "counted")
+_BESIDE = ("layout", "notices", "missing", "counted", "divided")
 _FULL = "nothing in the file says which frames are real, so all count as real"
 _EMPTY = "samples have no real frame; their first frame counts as real, since every sample must have one"
 _NOTICES = {

@@ -1,4 +1,4 @@
-"""Where the data of a config are: a file of features, a raw folder, or a folder of simulated data."""
+"""Where the data of a config are: a file of features, a raw folder, a folder in a known format, or one that was imported, extracted or simulated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmbench.config import DataConfig
+from mmbench.data.content import LAYOUTS
 from mmbench.data.formats import is_source
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.raw import LABELS
@@ -17,15 +18,17 @@ from mmbench.errors import DataError
 def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> Path:
     """What `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
 
-    A file of features is a path to it; a raw folder (``label.csv`` with recordings), a folder in one of the known formats and simulated data are a
-    path to the folder. Where both features and a raw folder are found, features are taken unless `raw` (an encoder is to read waveforms), or `path`
-    is the ``label.csv`` itself.
+    A file of features is a path to it; all else is a path to the folder. What was imported or extracted under the name of the data set comes first.
+    A manifest beside a ``label.csv`` describes that folder. Where both features and a raw folder are found, features are taken unless `raw` (an
+    encoder is to read waveforms), or `path` is the ``label.csv`` itself.
     DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
     """
     manifest = load_manifest(config.name, config.protocol, config.part)
-    environment = os.environ.get("MMBENCH_DATA")
-    base = root if root is not None else Path(environment or "data")
+    base = data_root(root)
     if config.path is None:
+        own = Path(config.name).parent if config.name.endswith((".yaml", ".yml")) else None
+        if own is not None and (own / LABELS).is_file() and (raw or not _stores(base, manifest, config)):
+            return own
         return _in_folder(base, manifest, config, raw)
     path = Path(config.path).expanduser()
     tried = [path] if path.is_absolute() else [path, base / path]
@@ -39,13 +42,35 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
     raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
 
 
-def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) -> Path:
-    if config.features is not None and config.features not in manifest.layouts:
-        raise DataError(f"data.features: {manifest.name} has no {config.features} layout; it has {', '.join(manifest.layouts)}")
-    looked: list[str] = []
+def data_root(root: Path | None) -> Path:
+    """The folder in which data sets are looked for by name: `root`, MMBENCH_DATA or ``data``."""
+    return root if root is not None else Path(os.environ.get("MMBENCH_DATA") or "data")
+
+
+def store_place(root: Path, manifest: Manifest, layout: str) -> Path:
+    """Where a data set is imported to; each protocol, and each part of it, has a place of its own."""
+    return root.joinpath(manifest.name, *filter(None, (manifest.protocol, manifest.part)), layout)
+
+
+def _stores(folder: Path, manifest: Manifest, config: DataConfig) -> dict[str, Path]:
+    """By layout, what was imported, or extracted, which is below the name of the data set alone."""
     found: dict[str, Path] = {}
+    for layout in LAYOUTS if config.features is None else (config.features,):
+        places = [store_place(folder, manifest, layout), folder / manifest.name / layout]
+        place = next((place for place in places if (place / DOCUMENT).is_file()), None)
+        if place is not None:
+            found[layout] = place
+    return found
+
+
+def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) -> Path:
+    found = _stores(folder, manifest, config)
+    written = bool(found)
+    if config.features is not None and config.features not in {*manifest.layouts, *found}:
+        raise DataError(f"data.features: {manifest.name} has no {config.features} layout; it has {', '.join(manifest.layouts) or 'none'}")
+    looked: list[str] = []
     for layout, published in manifest.layouts.items():
-        if config.features in (None, layout):
+        if config.features in (None, layout) and not written:
             looked += published.files
             path = next((path for name in published.files if (path := _matching(folder, Path(name).parts))), None)
             if path is not None:

@@ -18,6 +18,7 @@ from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
 from mmbench.data.find import locate
 from mmbench.data.formats import find_format
+from mmbench.data.formats.folder import FolderFormat
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Division, Manifest, load_manifest
 from mmbench.data.protocol import divide
@@ -97,7 +98,7 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
     path = locate(config, root, waveforms)
     if (path / DOCUMENT).is_file():
         source = _written_store(manifest, path)
-    elif (path / raw.LABELS).is_file() and config.format is None:
+    elif (path / raw.LABELS).is_file() and config.format is None and (waveforms or _is_table(config.path) or not FolderFormat().recognises(path)):
         digest = file_digests(path / raw.LABELS)["sha256"]
         store = open_or_build(_folder(digest, manifest, ["raw", raw.VERSION]), lambda folder: _write(raw.read(path, manifest), folder))
         source = Source(manifest, store, path, digest, False)
@@ -105,6 +106,10 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
         source = _converted(manifest, path, config.format)
     _refuse_duplicates(source)
     return source
+
+
+def _is_table(path: str | None) -> bool:
+    return path is not None and Path(path).name == raw.LABELS
 
 
 def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
@@ -153,6 +158,9 @@ def _written_store(manifest: Manifest, folder: Path) -> Source:
     if origin.get("name") != manifest.name:
         what = "simulated " if store.document.get("simulated") else ""
         raise DataError(f"{folder}: holds {what}{origin.get('name')}, not {manifest.name}")
+    held, wanted = (origin.get("protocol", manifest.protocol), origin.get("part", manifest.part)), (manifest.protocol, manifest.part)
+    if held != wanted:
+        raise DataError(f"{folder}: holds {' '.join(held)} of {manifest.name}, not {' '.join(wanted)}; import it under that protocol as well")
     return Source(manifest, store, folder, origin["digest"], bool(origin.get("known")))
 
 

@@ -36,6 +36,10 @@ def divide(path: Path, manifest: Manifest, content: Any) -> Any:
     """
     if not isinstance(content, Mapping):
         return content
+    if isinstance(done := content.get("divided"), list):  # what was exported is not divided again
+        if done != [manifest.protocol, manifest.part]:
+            raise DataError(f"{path}: was exported under the protocol {' '.join(map(str, done))}, not {manifest.protocol} {manifest.part}")
+        return content
     parts: dict[str, Part] = {
         name: {k: v for k, v in content[name].items() if v is not None} for name in SPLITS if isinstance(content.get(name), Mapping)
     }

@@ -1,0 +1,179 @@
+"""A plain folder: ``label.csv``, and the features of each clip in a file of NumPy.
+
+The table is the one of a raw folder (`mmbench.data.raw`). The features of a clip are, below the folder itself or below its ``features``,
+
+* ``<modality>/<video_id>/<clip_id>.npy``, (T, D), or (D,) for one vector;
+* ``<modality>/<video_id>/<clip_id>.npz`` with one array; or
+* ``<video_id>/<clip_id>.npz`` with an array for each modality, under its name.
+
+Frames are all real; sequences may be of any length.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmbench.data import raw
+from mmbench.data.manifest import SPLITS, Manifest
+from mmbench.errors import DataError
+
+PLACES = ("", "features")
+_UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
+_LISTED = 10
+_DAMAGE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, NotImplementedError)
+
+
+class FolderFormat:
+    """Reads a plain folder."""
+
+    version = 1
+
+    def recognises(self, path: Path) -> bool:
+        """``label.csv``, and a file of NumPy where the features of a clip would be."""
+        return (path / raw.LABELS).is_file() and next(_files(path), None) is not None
+
+    def sources(self, path: Path) -> list[Path]:
+        """The table and all files of features."""
+        return [path / raw.LABELS, *_files(path)]
+
+    def read(self, path: Path, manifest: Manifest) -> Mapping[str, Any]:
+        """Every file is looked at; values are read when they are written. DataError: rows or files that cannot be used, the first ten of them."""
+        table = raw.read(path, manifest)
+        found, problems = _features(path, manifest, [clip for split in SPLITS for clip in table.clips[split]])
+        if problems:
+            more = "; ..." if len(problems) > _LISTED else ""
+            raise DataError(f"{path}: {len(problems)} files of features cannot be used: {'; '.join(islice(problems, _LISTED))}{more}")
+        content: dict[str, Any] = {"notices": [(notice["modality"], notice["text"]) for notice in table.notices]}
+        for split in SPLITS:
+            samples, targets = table.samples[split], table.columns[f"{split}/target"]
+            key = "regression_labels" if manifest.task == "regression" else "classification_labels"
+            unimodal = {
+                label: column.rows(0, column.shape[0])
+                for name, label in _UNIMODAL.items()
+                if (column := table.columns.get(f"{split}/unimodal/{name}")) is not None
+            }
+            features = {name: [files[clip] for clip in table.clips[split]] for name, files in found.items()}
+            content[split] = {
+                "id": samples["ids"],
+                "raw_text": samples["transcripts"],
+                key: targets.rows(0, targets.shape[0]),
+                **unimodal,
+                **features,
+            }
+        return content
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files of NumPy where features may be."""
+    for place in PLACES:
+        base = folder / place
+        yield from sorted(path for path in base.glob("*/*.npz") if path.parent != folder / "features")
+        yield from sorted(path for path in base.glob("*/*/*.np[yz]") if place or path.parent.parent != folder / "features")
+
+
+@dataclass(frozen=True)
+class _File:
+    """The features of a clip, (T, D), read when they are asked for; `key` names the array in a file of several."""
+
+    path: Path
+    key: str | None
+    shape: tuple[int, int]
+    dtype: np.dtype
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        try:
+            array = _read(self.path, self.key).reshape(self.shape)
+        except _DAMAGE as error:
+            raise DataError(f"{self.path}: cannot be read any more: {_reason(error)}") from None
+        return np.asarray(array, dtype)
+
+
+def _features(folder: Path, manifest: Manifest, clips: list[str]) -> tuple[dict[str, dict[str, _File]], list[str]]:
+    """By modality and clip, its file; and what is wrong with which. Modalities of which there is no file at all are left out."""
+    problems: list[str] = []
+    found: dict[str, dict[str, _File]] = {}
+    for name in manifest.modalities:
+        places = {clip: _place(folder, name, clip) for clip in clips}
+        if not any(places.values()):
+            continue
+        found[name] = {}
+        for clip, place in places.items():
+            if place is None:
+                problems.append(f"{name} of {clip}: there is no {name}/{clip}.npy")
+            elif isinstance(file := _opened(*place), _File):
+                found[name][clip] = file
+            else:
+                problems.append(f"{place[0].relative_to(folder).as_posix()}{f' ({name})' if place[1] else ''}: {file}")
+        widths = Counter(file.shape[1] for file in found[name].values())
+        usual = widths.most_common(1)[0][0] if widths else 0
+        problems += [
+            f"{file.path.relative_to(folder).as_posix()}: {name} is {file.shape[1]} wide, not {usual} as in most files"
+            for file in found[name].values()
+            if file.shape[1] != usual
+        ]
+    return found, problems
+
+
+def _place(folder: Path, name: str, clip: str) -> tuple[Path, str | None] | None:
+    """The file that should have the features, and the name of the array in a file of several modalities."""
+    for place in PLACES:
+        for suffix in (".npy", ".npz"):
+            path = folder / place / name / f"{clip}{suffix}"
+            if path.is_file():
+                return path, None
+        path = folder / place / f"{clip}.npz"
+        if path.is_file() and _may_have(path, name):
+            return path, name
+    return None
+
+
+def _may_have(path: Path, name: str) -> bool:
+    """Whether a ``.npz`` has an array of this name; True where it is damaged, so that reading it tells."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return f"{name}.npy" in archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return True
+
+
+def _opened(path: Path, key: str | None) -> _File | str:
+    """The file, or what is wrong with it."""
+    try:
+        array = _read(path, key)
+    except _DAMAGE as error:
+        return _reason(error)
+    if array.ndim not in (1, 2) or 0 in array.shape:
+        return f"it has the shape {array.shape}, not (frames, width)"
+    if array.dtype.kind not in "fiub":
+        return f"it has values of type {array.dtype}, not numbers"
+    frames, width = array.shape if array.ndim == 2 else (1, array.shape[0])
+    return _File(path, key, (frames, width), array.dtype)
+
+
+def _read(path: Path, key: str | None) -> np.ndarray:
+    """The array, (T, D) or (D,); a ``.npy`` is mapped."""
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    with np.load(path, allow_pickle=False) as archive:
+        if key is None and len(archive.files) != 1:
+            raise ValueError(f"it holds {len(archive.files)} arrays, not one")
+        return archive[archive.files[0] if key is None else key]  # type: ignore[no-any-return]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    text = " ".join(str(error).split())
+    if "pickle" in text or "Python objects" in text:
+        return "it is no array of numbers (pickled objects are not read)"
+    if isinstance(error, (EOFError, zipfile.BadZipFile)) or "file size" in text or "EOF" in text:
+        return f"damaged or cut short ({text:.80})"
+    return text
