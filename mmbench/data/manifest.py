@@ -84,6 +84,9 @@ class Division(_Part):
     source_classes: tuple[str, ...] = Field((), description="classes of a source that has others, in the order of its indices or columns")
     merge: dict[str, str] = Field(default_factory=dict, description="class of the source: the class that its samples get")
     drop: tuple[str, ...] = Field((), description="classes of the source whose samples are left out")
+    leave_out: tuple[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")], ...] = Field(
+        (), description="samples that are left out: the first 12 hex digits of the sha256 of their canonical ids"
+    )
     positive: str | None = Field(None, description="the class of the source that is class 1; all others are class 0")
     test: str | None = Field(None, description="regular expression found in the canonical ids of the test samples; all others are for training")
     validation: float | None = Field(

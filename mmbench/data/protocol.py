@@ -4,6 +4,7 @@ It knows no data set: what a protocol does is stated in the manifest (`mmbench.d
 
 * the source's classes become the protocol's: `drop` leaves samples out, `merge` renames classes, `positive` asks for one class alone.
   Labels may be names of classes, indices, or 0/1 for each class (N, C) in the order of `source_classes`;
+* `leave_out` leaves single samples out;
 * with `test`, all samples are put together and divided anew; without it they stay where the source has them;
 * with `validation`, whole videos are cut from training where there is no validation split: videos in the order of the sha256 of their names, until
   the share of the samples is reached. The same samples are cut whatever the order of the rows.
@@ -48,6 +49,8 @@ def divide(path: Path, manifest: Manifest, content: Any) -> Any:
         return content
     if manifest.task == "classification" and manifest.source_classes and all(_LABELS in part for part in parts.values()):
         parts = _classified(path, manifest, parts)
+    if manifest.leave_out:
+        parts = {name: _without(path, set(manifest.leave_out), part) for name, part in parts.items()}
     if manifest.test is not None:
         parts = _redivided(path, manifest, parts)
     if manifest.validation is not None and "train" in parts and "valid" not in parts:
@@ -139,6 +142,11 @@ def _target(manifest: Manifest, name: str) -> int:
 
 
 # splits
+
+
+def _without(path: Path, digests: set[str], part: Part) -> dict[str, Any]:
+    """The samples whose ids have none of these digests."""
+    return _rows(part, np.flatnonzero([hashlib.sha256(name.encode()).hexdigest()[:12] not in digests for name in _ids(path, part)]))
 
 
 def _redivided(path: Path, manifest: Manifest, parts: Mapping[str, Part]) -> dict[str, Part]:

@@ -152,6 +152,15 @@ def test_labels_that_do_not_name_the_class_that_is_asked_for(tmp_path: Path, lab
         divide(Path("x"), load(tmp_path, "tasks", "a"), content({"train": 12, "valid": 4, "test": 8}, labels))
 
 
+def test_single_samples_are_left_out_whatever_the_spelling_of_their_ids(tmp_path: Path) -> None:
+    digests = [hashlib.sha256(name).hexdigest()[:12] for name in (b"v0/2", b"v2/0", b"v3/1")]
+    protocols = {"left": {"leave_out": digests}}
+    result = divide(Path("x"), load(tmp_path, "left", protocols=protocols), content({"train": 12, "valid": 4, "test": 8}))
+    assert rows(result["train"]) == [0, 1, 3, 4, 5, 6, 7, 9, 10, 11]
+    assert rows(result["valid"]) == [12, 14, 15]
+    assert rows(result["test"]) == list(range(16, 24))
+
+
 def by_hash(videos: list[str]) -> list[str]:
     return sorted(set(videos), key=lambda name: hashlib.sha256(name.encode()).digest())
 
