@@ -80,7 +80,7 @@ def test_aligned_and_the_cache(extract, tmp_path, raw_folder) -> None:
     origin = aligned.document["origin"]
     assert (origin["name"], origin["known"], len(origin["digest"])) == ("tiny", False, 64)
     assert set(origin["extraction"]["extractors"]) == {"text", "audio", "vision", "aligner"}
-    assert origin["extraction"]["extractors"]["audio"]["options"] == {"scale": 1.0, "wait": 0.0, "folder": None}
+    assert origin["extraction"]["extractors"]["audio"]["options"] == {"scale": 1.0, "folder": None}
     assert origin["extraction"]["extractors"]["audio"]["frame_rate"] == 10
 
     again = extract(*lines, "max_length: {audio: 2}")

@@ -30,7 +30,7 @@ class Sound(FeatureExtractor):
     def prepare(self, path_or_text):
         content = path_or_text.read_bytes()
         assert torch.get_num_threads() == 1
-        time.sleep(self.config.wait)
+        time.sleep(float(os.environ.get("EXTRACT_TOYS_WAIT", "0")))
         if content.startswith(b"SEGV"):
             print("a native library has something to say", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)

@@ -7,7 +7,6 @@ from mmbench import Component, ComponentConfig, hookimpl
 
 class SoundConfig(ComponentConfig):
     scale: float = 1.0
-    wait: float = 0.0
     folder: str | None = None
 
 
