@@ -15,7 +15,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mmbench.errors import ConfigError, DataError
+from mmbench.errors import ConfigError
 from mmbench_extractors import landmarks
 from mmbench_extractors.landmarks import MediaPipeFace, features
 from mmbench_extractors.options_vision import MediaPipeConfig
@@ -66,7 +66,7 @@ def test_what_was_not_asked_for_may_be_missing():
     found.face_blendshapes, found.facial_transformation_matrixes = [], []
     assert np.array_equal(features(found, ["landmarks"]), expected[52:1486])
     for block in ("blendshapes", "pose"):
-        with pytest.raises(DataError, match=rf"mediapipe: its {block} are of shape \(0,\)"):
+        with pytest.raises(ConfigError, match=rf"mediapipe: its {block} are of shape \(0,\)"):
             features(found, [block])
 
 
@@ -76,7 +76,7 @@ def test_an_image_without_a_face_gives_zeros():
 
 
 def test_other_models_and_values_that_are_not_finite():
-    with pytest.raises(DataError, match=r"landmarks are of shape \(468, 3\), not \(478, 3\)"):
+    with pytest.raises(ConfigError, match=r"landmarks are of shape \(468, 3\), not \(478, 3\)"):
         features(result(points=468)[0], EVERY)
     found, expected = result()
     found.face_blendshapes[0][7].score = float("nan")

@@ -36,6 +36,7 @@ class FaceFinder:
 
     def __init__(self, component: str, min_face: float):
         self.cv2 = import_cv2(component)
+        self.cv2.setNumThreads(1)  # clips are worked on side by side, each by a process of its own
         self.min_face = min_face
         self.cascade = self.cv2.CascadeClassifier(str(Path(self.cv2.data.haarcascades) / CASCADE))
         if self.cascade.empty():

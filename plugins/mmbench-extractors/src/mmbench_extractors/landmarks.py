@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmbench.errors import ConfigError, DataError
+from mmbench.errors import ConfigError
 from mmbench.media import VIDEO, read_frames
 from mmbench_extractors.options_vision import MediaPipeConfig
 from mmbench_extractors.prepared import PreparedFeatures
@@ -61,7 +61,7 @@ class MediaPipeFace(PreparedFeatures):
 
 
 def features(result: Any, blocks: Iterable[str]) -> np.ndarray:
-    """The first face of a FaceLandmarkerResult as one row of features; zeros without a face. DataError: other shapes than MediaPipe documents."""
+    """The first face of a FaceLandmarkerResult as one row of features; zeros without a face. ConfigError: other shapes than MediaPipe documents."""
     found = []
     for block in blocks:
         values = _block(result, block) if result.face_landmarks else np.zeros(SHAPES[block])

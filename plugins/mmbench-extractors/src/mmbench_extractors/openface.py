@@ -33,6 +33,8 @@ _FLAGS = {
 }  # fmt: skip
 _ROUNDED = 1e-3
 """By how many seconds rounding puts two timestamps nearer to each other, or further apart, than they are."""
+_COMMON = (10.0, 12.0, 15.0, 20.0, 23.976, 24.0, 25.0, 29.97, 30.0, 50.0, 59.94, 60.0)
+"""Images per second of most videos."""
 _DRIFT = 0.005
 """How far the rate that the timestamps give may be from `fps`: 29.97 passes for 30, 29 does not."""
 
@@ -81,10 +83,12 @@ class OpenFaceCSV(PreparedFeatures):
                 f"{path}: the step from one timestamp to the next changes (rows {row + 1} and {row + 2}: {step[row]:g}, elsewhere {step.min():g} s); "
                 "set resample: true, or run FeatureExtraction on a video with a constant rate"
             )
-        tolerance = max(_DRIFT * rate, 2 * _ROUNDED * rate**2 / (len(times) - 1))  # the second: what rounding does to the rate
-        if abs(rate - self.config.fps) > tolerance:
+        rounding = 2 * _ROUNDED * rate**2 / (len(times) - 1)  # what it does to the rate
+        if abs(rate - self.config.fps) > max(_DRIFT * rate, rounding):
+            common = min(_COMMON, key=lambda known: abs(known - rate))
+            rate = common if abs(common - rate) <= rounding else rate
             raise DataError(
-                f"{path}: {rate:.4g} images per second by its timestamps, not {self.config.fps:g}; set fps: {rate:.4g}, or resample: true"
+                f"{path}: {rate:.5g} images per second by its timestamps, not {self.config.fps:g}; set fps: {rate:.5g}, or resample: true"
             )
         return np.arange(len(times))
 

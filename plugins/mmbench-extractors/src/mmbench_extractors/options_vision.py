@@ -19,17 +19,17 @@ def _fps(default: float) -> Any:
     return option(default, "images per second; image i is the one shown i / fps seconds after the first", gt=0, le=240)
 
 
+def _min_face() -> Any:
+    return option(0.15, "least side of a face, as a part of the image's shorter side; smaller finds are taken for chance", gt=0, le=1)
+
+
 def _unique(names: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(names)) < len(names):
         raise ValueError("names one thing twice")
     return names
 
 
-class _Faces(ComponentConfig):
-    min_face: float = option(0.15, "least side of a face, as a part of the image's shorter side; smaller finds are taken for chance", gt=0, le=1)
-
-
-class HFVisionConfig(_Faces):
+class HFVisionConfig(ComponentConfig):
     """An image encoder on the images of a video."""
 
     model: str = option(
@@ -45,9 +45,10 @@ class HFVisionConfig(_Faces):
     face_crop: Literal["none", "opencv"] = option("none", "`opencv`: the encoder sees the square around the largest face that opencv-face finds")
     margin: float = option(0.3, "with `face_crop`: what is added to the face on each side, as a part of its own side", ge=0, le=3)
     no_face: Literal["whole", "zeros"] = option("whole", "with `face_crop`: an image without a face is seen whole, or its features are zeros")
+    min_face: float = _min_face()
 
 
-class OpenCVFaceConfig(_Faces):
+class OpenCVFaceConfig(ComponentConfig):
     """The largest face of each image: where it is, and a histogram of oriented gradients."""
 
     fps: float = _fps(10.0)
@@ -56,6 +57,7 @@ class OpenCVFaceConfig(_Faces):
         "pixels of a cell's side, on the face scaled to 64 x 64: 8 gives 1764 gradients, 16 gives 324",
         "Dalal & Triggs (2005); the sizes are our choice",
     )
+    min_face: float = _min_face()
 
 
 class MediaPipeConfig(ComponentConfig):
@@ -82,7 +84,7 @@ class MediaPipeConfig(ComponentConfig):
 class _Folder(ComponentConfig):
     folder: str | None = Field(
         None,
-        description="where the files lie, as <video>/<clip> with the ending of the tool; without it they lie beside the recordings",
+        description="where <video>/<clip> lies with the ending of the tool: absolute, or seen from the raw folder; without it beside the recordings",
         json_schema_extra={"source": OUR_CHOICE},
         min_length=1,
     )
