@@ -120,6 +120,69 @@ def simulate(name: str, samples: int | None, seed: int | None, features: str | N
     click.echo(f"use it with --set data.path={store.folder.resolve()}" if out else "use it with --set data.simulated=true")
 
 
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the data set; default: the folder's.")
+def new(folder: Path, name: str | None) -> None:
+    """Write a manifest for data of your own: a folder with label.csv, and recordings or features."""
+    from mmbench.data.own import write_manifest
+
+    path, manifest = write_manifest(folder, name)
+    kind = f"classes {', '.join(manifest.classes)}" if manifest.classes else "labels in [{:g}, {:g}]".format(*(manifest.label_range or (0, 0)))
+    sizes = ", ".join(f"{split} {part.size}" for split, part in manifest.splits.items())
+    click.echo(f"{path}: {manifest.name}, {manifest.task}, {kind}; {', '.join(manifest.modalities)}; {sizes}")
+    click.echo(f"metrics: {', '.join(manifest.metrics)}")
+    click.echo(f"look at it with: mmbench data check {path}")
+    click.echo(f"use it with: mmbench run CONFIG --set data.name={path}")
+
+
+@command.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--as", "name", metavar="NAME", required=True, help="The data set that it is: a known name, or the path of a manifest.")
+@click.option("--format", "form", metavar="FORMAT", help="Its dataset-format; default: told by the content.")
+@click.option("--set", "overrides", multiple=True, metavar="data.KEY=VALUE", help="Change one value of the config's data section. Repeatable.")
+@click.option("--replace", is_flag=True, help="Put it in the place of another that was imported before.")
+@_ROOT
+def import_(path: Path, name: str, form: str | None, overrides: tuple[str, ...], replace: bool, data_root: Path | None) -> None:
+    """Keep a data set in any known format below the data root, where it is found by its name and needs its file no more."""
+    from mmbench.data.checks import describe, examine
+    from mmbench.data.importing import import_dataset
+    from mmbench.data.manifest import load_manifest
+
+    config = _config(str(path), name, overrides)
+    config = config.model_copy(update={"format": form}) if form is not None else config
+    manifest = load_manifest(config.name, config.protocol, config.part)
+    for part in manifest.parts if config.part is None and manifest.parts else (config.part,):
+        chosen = config.model_copy(update={"part": part})
+        done = import_dataset(chosen, data_root, replace)
+        held = chosen.model_copy(update={"path": str(done.folder), "format": None})
+        click.echo(describe(examine(held, data_root)[0]))
+        what = f"{manifest.name} {part}" if part else manifest.name
+        click.echo(f"imported {what}: {done.folder}" if done.new else f"{done.folder} holds {what} from this source already; nothing was done")
+
+
+@command.command()
+@click.argument("what", metavar="NAME|PATH")
+@click.option("--as", "name", metavar="NAME", help="The data set that a file is meant to be.")
+@click.option("--format", "form", type=click.Choice(["mmsa"]), required=True, help="Format to write: the pickle of the MMSA toolkit.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The file to write; it must not be there yet.")
+@click.option("--set", "overrides", multiple=True, metavar="data.KEY=VALUE", help="Change one value of the config's data section. Repeatable.")
+@_ROOT
+def export(what: str, name: str | None, form: str, out: Path, overrides: tuple[str, ...], data_root: Path | None) -> None:
+    """Write the features, labels and transcripts of a data set as a file that other toolkits read."""
+    from mmbench.data.export import write_mmsa
+    from mmbench.data.load import open_source, split_problems
+
+    config = _config(what, name, overrides)
+    source = open_source(config, data_root)
+    problems = split_problems(source)
+    if problems and config.splits == "published":
+        raise DataError(f"{source.path}: {'; '.join(problems)}. --set data.splits=own exports it all the same")
+    write_mmsa(source.store, out, source.manifest)
+    sizes = ", ".join(f"{split} {len(part['ids'])}" for split, part in source.store.document["splits"].items())
+    click.echo(f"wrote {out}: {source.manifest.name}, {source.store.document['layout']}; {sizes}")
+
+
 def _config(what: str, name: str | None, overrides: tuple[str, ...]) -> Any:
     """The `DataConfig` that the arguments mean."""
     from pydantic import ValidationError

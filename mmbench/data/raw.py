@@ -32,7 +32,7 @@ PROBLEMS = {
 def read(folder: Path, manifest: Manifest) -> RawFolder:
     """The rows of ``label.csv``. DataError: not such a table; or rows that cannot be used, with the reason and the line of the first ten."""
     path = folder / LABELS
-    header, rows = _table(path)
+    header, rows = table(path)
     wanted = [*_NEEDED, "label"] if manifest.task == "regression" else _NEEDED
     missing = [name for name in wanted if name not in header]
     if manifest.task == "classification" and not {"label", "annotation"} & set(header):
@@ -46,7 +46,8 @@ Row = tuple[int, dict[str, str]]
 """Line of the file, and the cells by column."""
 
 
-def _table(path: Path) -> tuple[list[str], list[Row]]:
+def table(path: Path) -> tuple[list[str], list[Row]]:
+    """The header and the rows of a ``label.csv``. DataError: it is no such table."""
     rows: list[Row] = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -16,6 +16,7 @@ import numpy as np
 
 from mmbench import strict_yaml
 
+from .raw_samples import make_rows, write_table
 from .samples import SIZES, WIDTHS, make_content, make_manifest
 
 Written = tuple[Path, str, str | None]
@@ -177,3 +178,37 @@ def misa(folder: Path) -> Written:
     torch_zip(folder / "MISA" / "embedding_and_mapping.pt", misa_table())
     published = {split: {"id": [f"{split}_x[{i + 1}]" for i in range(count)]} for split, count in SIZES.items()}
     return folder / "MISA", write_manifest(folder, published), None
+
+
+FEATURES = {"text": 4, "audio": 3, "vision": 2}
+
+
+def folder_features() -> list[dict[str, np.ndarray]]:
+    """The features of the clips of `raw_samples.make_rows`: sequences, of vision one vector (D,); some float64."""
+    rng = np.random.default_rng(9)
+    features = []
+    for i in range(12):
+        values = {name: rng.normal(size=(int(rng.integers(1, 6)), width)) for name, width in FEATURES.items()}
+        features.append({**values, "text": values["text"].astype(np.float32), "vision": values["vision"][0] if i % 2 else values["vision"][:1]})
+    return features
+
+
+def write_folder(folder: Path, place: str = "modalities") -> Written:
+    """A plain folder; `place`: .npy by modality, .npz by modality, or one .npz for each clip, below the folder or below its ``features``."""
+    rows = make_rows()
+    write_table(folder / "Own", rows)
+    base = folder / "Own" / place.rpartition("/")[0]
+    for row, features in zip(rows, folder_features(), strict=True):
+        clip = f"{row['video_id']}/{row['clip_id']}"
+        if place.endswith("clips"):
+            (base / row["video_id"]).mkdir(parents=True, exist_ok=True)
+            np.savez(base / f"{clip}.npz", **features)
+            continue
+        for name, values in features.items():
+            (base / name / row["video_id"]).mkdir(parents=True, exist_ok=True)
+            (np.savez if place.endswith("npz") else np.save)(base / name / clip, values)
+    published = {split: {"id": [f"{row['video_id']}$_${row['clip_id']}" for row in rows if row["mode"] == split]} for split in SIZES}
+    return folder / "Own", write_manifest(folder, published), None
+
+
+FIXTURES["folder"] = write_folder

@@ -1,0 +1,116 @@
+"""A manifest for a user's own data: what their ``label.csv`` and their files say, and nothing more."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmbench import strict_yaml
+from mmbench.data import raw
+from mmbench.data.audio import PLACES, has_recordings
+from mmbench.data.formats.folder import PLACES as FEATURE_PLACES
+from mmbench.data.ids import fingerprint
+from mmbench.data.manifest import SPLITS, Manifest, list_manifests, load_manifest
+from mmbench.errors import ConfigError, DataError
+from mmbench.files import write
+from mmbench.media import VIDEO
+
+FILE = "dataset.yaml"
+_SUITES = {(-3.0, 3.0): "mosi", (-1.0, 1.0): "sims"}  # label range: the data set whose metrics and prototypes are taken
+_HEADER = """\
+# Written by `mmbench data new`; change what does not fit. Use it with data.name: {path}
+# The splits are fixed from here on: a label.csv with other samples is refused, unless data.splits is own.
+"""
+
+
+def write_manifest(folder: Path, name: str | None = None) -> tuple[Path, Manifest]:
+    """Write ``dataset.yaml`` into a folder with ``label.csv``. ConfigError: it is there already, or the name cannot be one; DataError: the table."""
+    path = folder / FILE
+    if not (folder / raw.LABELS).is_file():
+        raise DataError(f"{folder}: has no {raw.LABELS}; it needs the columns video_id, clip_id, text, mode, and label or annotation")
+    if path.exists():
+        raise ConfigError(f"{path}: is there already and is not written over; remove it first if it is to be made anew")
+    name = _name(folder, name)
+    header, rows = raw.table(folder / raw.LABELS)
+    values = {"name": name, "title": name, **_labels(header, [row for _, row in rows]), "modalities": _modalities(folder, [row for _, row in rows])}
+    table = raw.read(folder, Manifest.model_validate(values))
+    ids = {split: table.samples[split]["ids"] for split in SPLITS}
+    values["splits"] = {split: {"size": len(names), "fingerprint": fingerprint(names)} for split, names in ids.items()}
+    values["samples"] = fingerprint([each for names in ids.values() for each in names])
+    if any("/unimodal/" in key for key in table.columns):
+        values["unimodal_labels"] = True
+    manifest = Manifest.model_validate(values)
+    try:
+        write(path, _HEADER.format(path=path) + strict_yaml.dump(values))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
+    return path, manifest
+
+
+def _name(folder: Path, name: str | None) -> str:
+    chosen = name if name is not None else re.sub(r"[^a-z0-9_-]+", "_", folder.resolve().name.lower()).strip("_-")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", chosen):
+        raise ConfigError(f"{chosen!r} cannot be the name of a data set: letters, digits, - and _ make one. Give another with --name")
+    if chosen in list_manifests():
+        raise ConfigError(f"{chosen} is the name of a known data set. Give another with --name")
+    return chosen
+
+
+def _labels(header: Sequence[str], rows: Sequence[dict[str, str]]) -> dict[str, Any]:
+    """Task, labels, metrics and prototypes. Numbers in ``label`` are regression, unless they are an index of the names in ``annotation``.
+
+    The metrics are those of CMU-MOSI for labels in [-3, 3], of CH-SIMS for [-1, 1], of IEMOCAP for classes. Their prototypes, and 7 elsewhere, and
+    the range of other labels (the nearest whole numbers) are our choice.
+    """
+    labels = [row["label"].strip() for row in rows] if "label" in header else []
+    names = [row["annotation"].strip() for row in rows] if "annotation" in header else []
+    numbers = [_number(label) for label in labels]
+    if any(value is not None for value in numbers):
+        classes = _indexed(numbers, names)
+    else:
+        classes = [*{name.casefold(): name for name in sorted((names if any(names) else labels), reverse=True) if name}.values()][::-1]
+        if len(classes) < 2:
+            raise DataError(f"{raw.LABELS}: neither its column label nor annotation has numbers, or names of classes")
+    if classes:
+        return {"task": "classification", "classes": classes, "prototypes": len(classes), "metrics": [*load_manifest("iemocap").metrics]}
+    values = [value for value in numbers if value is not None]  # what is no number is refused, with its line, when the rows are read
+    low, high = min(values), max(values)
+    for (least, greatest), known in sorted(_SUITES.items(), reverse=True):
+        if least <= low and high <= greatest:
+            manifest = load_manifest(known)
+            limits = [least, greatest]
+            return {"task": "regression", "label_range": limits, "prototypes": manifest.prototypes, "metrics": [*manifest.metrics]}
+    limits = [float(math.floor(low)), float(math.ceil(high))]
+    return {"task": "regression", "label_range": limits, "prototypes": 7, "metrics": ["mae", "corr"]}
+
+
+def _indexed(numbers: Sequence[float | None], names: Sequence[str]) -> list[str]:
+    """The names in the order of their indices 0, 1, ...; none where the numbers are no indices of the names."""
+    pairs = sorted({(number, name) for number, name in zip(numbers, names, strict=False) if number is not None})
+    indices = [number for number, _ in pairs] == [*range(len(pairs))]
+    return [name for _, name in pairs] if len(pairs) > 1 and indices and len({name for _, name in pairs if name}) == len(pairs) else []
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.replace("_", "?"))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _modalities(folder: Path, rows: Sequence[dict[str, str]]) -> list[str]:
+    """Text where there are transcripts, audio where there are recordings, vision where these are videos; each where there are features of it."""
+    videos = any(path.suffix.lower() in VIDEO for place in PLACES for path in (folder / place).glob("*/*"))
+    held = {"text": any(row.get("text", "").strip() for row in rows), "audio": has_recordings(folder), "vision": videos}
+    for name in held:
+        held[name] |= any(True for place in FEATURE_PLACES for path in (folder / place / name).glob("*/*.np[yz]"))
+    if any(True for place in FEATURE_PLACES for path in (folder / place).glob("*/*.npz")):
+        held |= dict.fromkeys(held, True)
+    found = [name for name, there in held.items() if there]
+    if not found:
+        raise DataError(f"{folder}: has neither transcripts, nor recordings in {' or '.join(PLACES)}, nor files of features")
+    return found
