@@ -58,7 +58,9 @@ def read_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
         with open(path, "rb") as file:
             _check_length(file)
             with _opened(av, file) as container:
-                stream = next((s for s in container.streams.video if not int(s.disposition) & 0x400), None)  # 0x400: a cover, no video
+                stream = next(
+                    (s for s in container.streams.video if av.stream.Disposition.attached_pic not in s.disposition), None
+                )  # a cover is no video
                 if stream is None:
                     raise ValueError("has no pictures; take a video, or leave vision out")
                 stream.thread_type = "NONE"
