@@ -66,7 +66,7 @@ def features(result: Any, blocks: Iterable[str]) -> np.ndarray:
     for block in blocks:
         values = _block(result, block) if result.face_landmarks else np.zeros(SHAPES[block])
         if values.shape != SHAPES[block]:
-            raise DataError(
+            raise ConfigError(
                 f"mediapipe: its {block} are of shape {values.shape}, not {SHAPES[block]}; is the model another one than face_landmarker.task?"
             )
         found.append(np.where(np.isfinite(values), values, 0.0).ravel())
