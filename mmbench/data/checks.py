@@ -88,7 +88,10 @@ def _published_splits(dataset: Dataset, manifest: Manifest | None) -> dict[str, 
 
 
 def _labels(dataset: Dataset, manifest: Manifest | None) -> list[dict[str, Any]]:
-    """How often each class occurs, or each label rounded to a whole number (to a fifth where the range is short); `published`: of training."""
+    """How often each class occurs, or each label rounded to a whole number (to a fifth where the range is short).
+
+    `published`: of training, and of validation where only both together are published; `held`: what the data have of the same.
+    """
     targets = {name: np.asarray(split.target) for name, split in dataset.splits.items()}
     known = manifest.labels if manifest else None
     values = np.repeat(np.array(known.values, np.float32), known.counts) if known else None  # as many labels as training has
@@ -100,10 +103,12 @@ def _labels(dataset: Dataset, manifest: Manifest | None) -> list[dict[str, Any]]
         step = 1.0 if high - low >= 4 else 0.2
         levels = [(f"{level * step:g}", partial(_rounds_to, level, step)) for level in range(round(low / step), round(high / step) + 1)]
         levels += [("below 0", partial(np.greater, 0)), ("exactly 0", partial(np.equal, 0)), ("above 0", partial(np.less, 0))]
+    basis = next((key for key in (manifest.splits if manifest else {}) if "train" in key.split("+")), "train").split("+")
     rows = []
     for label, chosen in levels:
         counts = {name: int(np.count_nonzero(chosen(y))) for name, y in targets.items()}
-        rows.append({"label": label, **counts, "published": None if values is None else int(np.count_nonzero(chosen(values)))})
+        expected = None if values is None else int(np.count_nonzero(chosen(values)))
+        rows.append({"label": label, **counts, "published": expected, "held": sum(counts[name] for name in basis)})
     return rows
 
 
@@ -186,7 +191,7 @@ def _label_table(known: Mapping[str, Any]) -> list[str]:
 
 
 def _published(row: Mapping[str, Any]) -> str:
-    return f"{row['published']}" + (f"  differs by {row['train'] - row['published']:+d}" if row["train"] != row["published"] else "")
+    return f"{row['published']}" + (f"  differs by {row['held'] - row['published']:+d}" if row["held"] != row["published"] else "")
 
 
 def _floor_table(known: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmbench import strict_yaml
 from mmbench.config import DataConfig
+from mmbench.data.checks import describe
 from mmbench.data.load import load_dataset, open_source
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.protocol import divide, validation_videos
@@ -288,6 +289,17 @@ def test_a_file_under_its_protocols(tmp_path: Path) -> None:
     assert len({dataset.fingerprint for dataset in found.values()}) == 3
     assert {name.rpartition("/")[0] for name in found["folds", "second"].splits["test"].ids} == {"v1"}
     np.testing.assert_array_equal(found["folds", "second"].splits["test"].inputs["text"].values[:, 0, 0], [5, 6, 7, 8])
+
+
+def test_the_page_counts_labels_over_what_is_published_as_one(tmp_path: Path) -> None:
+    path, source = tmp_path / "file.pkl", content({"train": 18, "test": 8})
+    path.write_bytes(pickle.dumps(source))
+    splits = {"train+valid": {"size": 18}, "test": {"size": 8}}
+    changes = {"splits": splits, "sizes": {"train": 14, "valid": 4, "test": 8}, "labels": {"values": [0, 1, 2], "counts": [6, 7, 6]}}
+    description = save(tmp_path, protocols={"three": {"validation": 0.2}}, **changes)
+    page = describe(DataConfig(name=str(description), path=str(path))).splitlines()
+    line = {line.split()[0]: line.split()[4:] for line in page if line[:2] in ("a ", "b ", "c ")}
+    assert line == {"a": ["6"], "b": ["7", "differs", "by", "-1"], "c": ["6"]}
 
 
 def test_other_rules_under_the_same_name_are_other_data(tmp_path: Path) -> None:
