@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ class Opensmile(PreparedFeatures):
         if not np.isfinite(samples).all():
             raise DataError(f"{path}: holds samples that are not finite; write it anew as integers, or from its source")
         try:
-            found = self.smile.process_signal(samples, rate).to_numpy(np.float32)  # (T, width)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Segment too short")
+                found = self.smile.process_signal(samples, rate).to_numpy(np.float32)  # (T, width)
         except Exception as error:
             raise DataError(f"{path}: openSMILE ends with {type(error).__name__}: {' '.join(str(error).split()):.300}") from error
         return torch.from_numpy(np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0))

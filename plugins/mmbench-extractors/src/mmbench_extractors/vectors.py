@@ -133,7 +133,8 @@ def _numbers(path: Path, lines: list[Line], width: int) -> np.ndarray:
 
 
 def _is_number(field: bytes) -> bool:
+    """Whether it is a finite float32."""
     try:
-        return bool(np.isfinite(np.float32(field.decode("latin-1"))))
+        return abs(float(field.decode("latin-1"))) <= float(np.finfo(np.float32).max)
     except ValueError:
         return False
