@@ -80,6 +80,13 @@ def test_frames_against_loops(seed: int, sizes: tuple[int, int, int], length: in
     assert found.histogram[-1][1] == max(1, *all_lengths)
 
 
+def test_a_column_that_varies_between_blocks_alone_is_not_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_BLOCK_BYTES", 1)
+    values = np.broadcast_to(np.arange(3, dtype=np.float32)[:, None, None], (3, 4, 2)) * np.array([0, 1], np.float32)
+    part = Modality(np.ascontiguousarray(values), np.ones((3, 4), bool))
+    assert frames({split: part for split in SIZES}).constant == (0,)
+
+
 def test_frames_of_tokens_and_of_sound() -> None:
     mask = np.array([[True, True, False], [True, False, False]])
     tokens = frames({split: Modality(np.zeros((2, 3), np.int64), mask) for split in SIZES})
@@ -203,6 +210,15 @@ def test_what_is_as_published_and_what_is_not(write: Any, content: Any) -> None:
     assert row(page, "3 ").split()[-3:] == ["differs", "by", "+1"]
     assert row(page, "1 ").split()[-1] == "2"
     assert len(found["problems"]) == 2
+
+
+def test_labels_are_counted_as_often_as_they_were_published(write: Any, content: Any) -> None:
+    content["train"]["regression_labels"][:] = [-2, -2, -2, -0.5, 0, 0, 0, 0, 0, 0.4, 3, 3]
+    published = {"values": [-2.0, -0.5, 0.0, 0.4, 3.0], "counts": [3, 1, 5, 1, 2]}
+    page = describe(known(write(content, manifest={"labels": published})))
+    for label, count in (("-2", "3"), ("0 ", "7"), ("3 ", "2"), ("below 0", "4"), ("exactly 0", "5"), ("above 0", "3")):
+        cells = row(page, label).removeprefix(label).split()
+        assert (cells[0], cells[-1]) == (count, count), label
 
 
 def test_frames_on_the_page(write: Any, content: Any) -> None:
