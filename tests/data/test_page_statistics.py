@@ -84,7 +84,7 @@ def test_a_column_that_varies_between_blocks_alone_is_not_constant(monkeypatch: 
     monkeypatch.setattr(statistics, "_BLOCK_BYTES", 1)
     values = np.broadcast_to(np.arange(3, dtype=np.float32)[:, None, None], (3, 4, 2)) * np.array([0, 1], np.float32)
     part = Modality(np.ascontiguousarray(values), np.ones((3, 4), bool))
-    assert frames({split: part for split in SIZES}).constant == (0,)
+    assert frames(dict.fromkeys(SIZES, part)).constant == (0,)
 
 
 def test_frames_of_tokens_and_of_sound() -> None:
