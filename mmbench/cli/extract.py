@@ -36,11 +36,15 @@ def command(
 
     What is done is kept in the cache, clip by clip: the same command goes on where it was stopped. Exit code 1: clips failed.
     """
+    from mmbench.errors import DataError
     from mmbench.extraction.config import load_plan
     from mmbench.extraction.progress import Progress
     from mmbench.extraction.run import Extraction
 
     plan = load_plan(config, overrides)
+    for path in _exports(plan, export).values():
+        if path.exists():
+            raise DataError(f"--export: {path} is there already; remove it, or choose another name")
     progress = Progress()
     try:
         outcome = Extraction(plan, data_root, out, device, progress).run(jobs, leave_out_failed, replace)
@@ -54,7 +58,11 @@ def command(
         state = "" if written.changed else " (as it was)"
         click.echo(f"{written.store.document['layout']}: {written.store.folder}{state}")
         if export is not None:
-            _export(written.store, export)
+            from mmbench.data.export import write_mmsa
+
+            path = _exports(plan, export)[written.store.document["layout"]]
+            write_mmsa(written.store, path, plan.manifest)
+            click.echo(f"exported: {path}")
     if outcome.written:
         click.echo(f"train on it with --set data.path={outcome.written[0].store.folder.resolve()}")
     if outcome.failures:
@@ -82,9 +90,8 @@ def _report_failures(outcome: Any) -> None:
     click.echo(f"{clips} of {len(outcome.clips)} clips failed, see {outcome.folder / 'failures.csv'}: {fate}", err=True)
 
 
-def _export(store: Any, path: Path) -> None:
-    from mmbench.data.export import write_mmsa
-
-    own = path if store.document["layout"] == "unaligned" else path.with_name(f"{path.stem}_aligned{path.suffix}")
-    write_mmsa(store, own)
-    click.echo(f"exported: {own}")
+def _exports(plan: Any, path: Path | None) -> dict[str, Path]:
+    """By layout, where ``--export`` writes: an aligned data set goes beside the other one."""
+    if path is None:
+        return {}
+    return {"unaligned": path, **({"aligned": path.with_name(f"{path.stem}_aligned{path.suffix}")} if "aligner" in plan.choices else {})}

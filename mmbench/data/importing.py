@@ -85,7 +85,7 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
         for name in (ARRAYS, DOCUMENT):
             with open(temporary / name, "rb+") as file:
                 os.fsync(file.fileno())
-        _swap(temporary, folder)
+        swap(temporary, folder)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}. --data-root names another folder") from None
     finally:
@@ -93,7 +93,7 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _swap(temporary: Path, folder: Path) -> None:
+def swap(temporary: Path, folder: Path) -> None:
     """Rename a folder to its place; what was there is removed afterwards."""
     if folder.exists():
         aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.data import content, raw
-from mmbench.data.find import locate
+from mmbench.data.find import data_root, locate, store_place
 from mmbench.data.manifest import SPLITS
 from mmbench.data.store import file_digests
 from mmbench.errors import DataError
@@ -81,7 +81,7 @@ class Extraction:
         self.labels = file_digests(self.folder / raw.LABELS)["sha256"]
         self.clips = self._read_clips()
         self.extractors = build(plan, self.folder, device)
-        self.base = (out or root or Path(os.environ.get("MMBENCH_DATA") or "data")) / plan.manifest.name
+        self.base = store_place(out or data_root(root), plan.manifest, "unaligned").parent
         self.failures: list[Failure] = []
 
     def run(self, jobs: int | None, leave_out: bool, replace: bool) -> Outcome:
@@ -256,6 +256,8 @@ class Extraction:
             layout.say(about, f"{len(names)} clips are left out of the data set, since {key} could not be extracted; first {', '.join(names[:3])}")
         origin = {
             "name": self.plan.manifest.name,
+            "protocol": self.plan.manifest.protocol,
+            "part": self.plan.manifest.part,
             "digest": self._digest(layout.name, layout.clips),
             "known": False,
             "path": str(self.folder.resolve()),

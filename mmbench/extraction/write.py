@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.data.content import Content
+from mmbench.data.importing import swap
 from mmbench.data.store import DOCUMENT, Store, open_store, write_store
 from mmbench.errors import DataError
 from mmbench.extraction.worker import cannot_write
@@ -56,15 +56,9 @@ def put(folder: Path, content: Content, document: Mapping[str, Any], replace: bo
         if free < needed:
             raise DataError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; --out names another folder")
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
-        os.chmod(temporary, 0o777 & ~_umask())
+        temporary.chmod(0o755)
         write_store(temporary, content.columns, lambda: _document(content, document))
-        if folder.exists():
-            aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
-            os.rename(folder, aside / "old")
-            os.rename(temporary, folder)
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            os.rename(temporary, folder)
+        swap(temporary, folder)
     except OSError as error:
         raise DataError(cannot_write(error, folder, "--out names another folder")) from None
     finally:
@@ -83,9 +77,3 @@ def _opened(folder: Path) -> Store:
     if store is None:
         raise DataError(f"{folder}: cannot be read back after it was written; remove it and try again")
     return store
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
