@@ -97,11 +97,7 @@ class Resolved:
     @property
     def task_loss(self) -> str:
         """The task loss in use."""
-        return self.experiment.training.task_loss or self._usual_task_loss
-
-    @property
-    def _usual_task_loss(self) -> str:
-        return "l1" if self.manifest.task == "regression" else "cross_entropy"
+        return self.experiment.training.task_loss or ("l1" if self.manifest.task == "regression" else "cross_entropy")
 
     @property
     def select(self) -> str:
@@ -118,8 +114,8 @@ class Resolved:
     def family(self) -> str:
         """12 hex digits that are the same for all parts of a protocol and differ for any other difference of configs; nothing without parts.
 
-        Parts have other data, and what follows from them may differ: metrics, selection metric, task loss and modalities count where they
-        are not the part's own.
+        Parts have other data, and what follows from them may differ: metrics, selection metric and modalities count where they are not the
+        part's own.
         """
         if not self.manifest.part:
             return ""
@@ -128,7 +124,6 @@ class Resolved:
         training, metrics = content["training"], content["metrics"]
         content["metrics"] = None if metrics == list(self.manifest.metrics) else metrics
         training["select"] = None if training["select"] == metrics[0] else training["select"]
-        training["task_loss"] = None if training["task_loss"] == self._usual_task_loss else training["task_loss"]
         content["data"]["modalities"] = None if self.modalities == tuple(self.manifest.modalities) else list(self.modalities)
         return _digest(content)
 
@@ -183,7 +178,7 @@ def _parts(document: Document) -> Iterator[Document]:
         yield document
         return
     for part in manifest.parts:
-        yield Document({**document.value, "data": {**data, "protocol": manifest.protocol, "part": part}}, document.marks)
+        yield Document({**document.value, "data": {**data, "part": part}}, document.marks)
 
 
 def resolve(document: Document, known: Catalogue) -> Resolved:

@@ -235,6 +235,17 @@ def test_runs_that_wait_are_named_with_their_part(tmp_path: Path) -> None:
     assert (found[0].rows[0].done, found[0].rows[0].total) == (0, 2)
 
 
+def test_a_configuration_that_waits_stands_in_the_table_of_its_part(tmp_path: Path) -> None:
+    put(tmp_path, "misa", {"second": [0.6], "first": [0.8]})
+    folder = make_run(tmp_path, "mult", 1, label="mult-first")
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "config.yaml").write_text(dump({"name": "demo", "data": {"name": "mosi", "protocol": "folds", "part": "first"}}))
+    _, second, first = tables(tmp_path)
+    assert [(row.name, row.done, row.total) for row in first.rows[:-1]] == [("misa", 1, 1), ("mult-first", 0, 1)]
+    assert "mult-first" not in [row.name for row in second.rows]
+
+
 # Formats ------------------------------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +340,20 @@ def test_a_grid_has_the_means_and_each_part(tmp_path: Path) -> None:
     text = CliRunner().invoke(report.command, [str(tmp_path), "--grid", "mae"]).output
     assert text.count("each seed's the mean over all parts") == 1
     assert text.count("test videos of each part") == 1
+
+
+def test_a_row_of_a_grid_does_not_hang_on_the_part_that_its_config_is_read_from(tmp_path: Path) -> None:
+    """The reference's config is lost on one part; those of the other part name other metrics."""
+    for losses, size in (((), 1.0), (("cmd",), 0.3)):
+        grid_runs(tmp_path, "mult", losses, size, "own")
+    for path in tmp_path.glob("demo/* first/seed-*/config.yaml"):
+        path.write_text(path.read_text().replace("- acc2_non0\n", ""))
+        assert "acc2_non0" not in path.read_text()
+    for path in tmp_path.glob("demo/mult () second/seed-*/config.yaml"):
+        path.unlink()
+    mean = build_grids(find_runs(tmp_path), "mae", draws=100)[0]
+    assert mean.rows == ("mult",)
+    assert mean.cells["mult", "cmd"].difference is not None
 
 
 def test_parts_are_drawn_together_where_they_have_the_same_videos(tmp_path: Path) -> None:
