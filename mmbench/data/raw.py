@@ -12,6 +12,7 @@ import numpy as np
 
 from mmbench.data.ids import canonical_id
 from mmbench.data.manifest import SPLITS, Manifest
+from mmbench.data.protocol import divide
 from mmbench.data.store import Column, column
 from mmbench.errors import DataError
 
@@ -110,6 +111,7 @@ class RawFolder:
         if problems:
             more = "; ..." if len(problems) > 10 else ""
             raise DataError(f"{path}: {len(problems)} of {len(rows)} rows cannot be used: {'; '.join(problems[:10])}{more}")
+        parts, targets = self._divided(parts, targets)
         empty = [split for split in SPLITS if not parts[split]]
         if empty:
             raise DataError(f"{path}: no row has mode {', '.join(empty)}; every split needs samples")
@@ -136,10 +138,29 @@ class RawFolder:
             "ignored_keys": self.ignored,
         }
 
+    def _divided(self, parts: Mapping[str, list[dict[str, str]]], targets: Mapping[str, list[float]]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The rows and their targets under the manifest's protocol."""
+        names, label = self._classes(), "regression_labels" if self.manifest.task == "regression" else "classification_labels"
+        content = {
+            split: {
+                "id": [_canonical(f"{row['video_id'].strip()}/{row['clip_id'].strip()}") for row in rows],
+                "rows": rows,
+                label: [names[int(target)] for target in targets[split]] if self.manifest.source_classes else targets[split],
+            }
+            for split, rows in parts.items()
+        }
+        found = divide(self.path, self.manifest, content)
+        empty: dict[str, Any] = {"rows": [], label: []}
+        return {split: found.get(split, empty)["rows"] for split in SPLITS}, {split: found.get(split, empty)[label] for split in SPLITS}
+
+    def _classes(self) -> tuple[str, ...]:
+        """The classes that the rows may name."""
+        return self.manifest.source_classes or self.manifest.classes
+
     def _target_reader(self, header: list[str], rows: list[Row]) -> Callable[[Mapping[str, str]], float]:
         if self.manifest.task == "regression":
             return lambda row: self._number("label", row["label"])
-        classes = {name.casefold(): i for i, name in enumerate(self.manifest.classes)}
+        classes = {name.casefold(): i for i, name in enumerate(self._classes())}
         named = "annotation" in header and any(row["annotation"].strip() for _, row in rows)
         key = "annotation" if named or "label" not in header else "label"
         return lambda row: _class(key, row[key].strip(), classes)

@@ -302,6 +302,42 @@ def test_the_page_counts_labels_over_what_is_published_as_one(tmp_path: Path) ->
     assert line == {"a": ["6"], "b": ["7", "differs", "by", "-1"], "c": ["6"]}
 
 
+def table(folder: Path, features: bool, annotated: bool = True) -> Path:
+    """The rows of `content` as a label.csv: names of classes or indices; and with `features` a .npy for each clip."""
+    folder.mkdir()
+    lines = ["video_id,clip_id,text,label,annotation,mode"]
+    for split, part in content({"train": 16, "valid": 4, "test": 8}).items():
+        for name, text, label in zip(part["id"], part["raw_text"], part["classification_labels"], strict=True):
+            video, clip = name.decode().split("_")
+            lines.append(f"{video},{clip},{text},{int(label)},{SOURCE[int(label)] if annotated else ''},{split}")
+            if features:
+                for modality, array in (("text", np.full(2, int(text[4:]) + 1)), ("audio", np.full((2, 3), int(text[4:]) + 1))):
+                    path = folder / modality / video / f"{clip}.npy"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(path, array)
+    (folder / "label.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+@pytest.mark.parametrize("features", [True, False])
+@pytest.mark.parametrize(("protocol", "part"), [("three", None), ("less", None), ("folds", "second"), ("tasks", "c")])
+def test_tables_are_divided_as_files_are(tmp_path: Path, protocol: str, part: str | None, features: bool, annotated: bool) -> None:
+    folder = table(tmp_path / "data", features, annotated)
+    config = DataConfig(name=str(save(tmp_path)), path=str(folder), protocol=protocol, part=part, splits="own")
+    found = open_source(config)
+    assert found.raw is not features
+    expected = divide(Path("x"), load_manifest(config.name, protocol, part), content({"train": 16, "valid": 4, "test": 8}, SOURCE))
+    for split, each in expected.items():
+        document = found.store.document["splits"][split]
+        assert document["transcripts"] == list(each["raw_text"])
+        assert found.store.arrays[f"{split}/target"].tolist() == each["classification_labels"].tolist()
+        if features:
+            np.testing.assert_array_equal(found.store.arrays[f"{split}/features/text"][:, 0, 0], [int(text[4:]) + 1 for text in each["raw_text"]])
+        else:
+            assert found.store.document["clips"][split] == [name.decode().replace("_", "/") for name in each["id"]]
+
+
 def test_other_rules_under_the_same_name_are_other_data(tmp_path: Path) -> None:
     path = tmp_path / "file.pkl"
     path.write_bytes(pickle.dumps(content({"train": 18, "test": 8})))

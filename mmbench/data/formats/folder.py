@@ -52,6 +52,7 @@ class FolderFormat:
             more = "; ..." if len(problems) > _LISTED else ""
             raise DataError(f"{path}: {len(problems)} files of features cannot be used: {'; '.join(islice(problems, _LISTED))}{more}")
         content: dict[str, Any] = {"notices": [(notice["modality"], notice["text"]) for notice in table.notices]}
+        content["divided"] = [manifest.protocol, manifest.part]  # by the table
         for split in SPLITS:
             samples, targets = table.samples[split], table.columns[f"{split}/target"]
             key = "regression_labels" if manifest.task == "regression" else "classification_labels"
