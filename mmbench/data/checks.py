@@ -71,6 +71,7 @@ def facts(dataset: Dataset, manifest: Manifest | None = None, problems: Sequence
         "context": record["context"],
         "unusable": record["unusable"],
         "labels": _labels(dataset, published),
+        "labels_published_of": _published_with(published),
         "floors": [asdict(floor) for floor in floors(dataset, statistics)],
         "ignored_keys": record["ignored_keys"],
         "warnings": record["warnings"],
@@ -103,13 +104,18 @@ def _labels(dataset: Dataset, manifest: Manifest | None) -> list[dict[str, Any]]
         step = 1.0 if high - low >= 4 else 0.2
         levels = [(f"{level * step:g}", partial(_rounds_to, level, step)) for level in range(round(low / step), round(high / step) + 1)]
         levels += [("below 0", partial(np.greater, 0)), ("exactly 0", partial(np.equal, 0)), ("above 0", partial(np.less, 0))]
-    basis = next((key for key in (manifest.splits if manifest else {}) if "train" in key.split("+")), "train").split("+")
+    basis = _published_with(manifest).split("+")
     rows = []
     for label, chosen in levels:
         counts = {name: int(np.count_nonzero(chosen(y))) for name, y in targets.items()}
         expected = None if values is None else int(np.count_nonzero(chosen(values)))
         rows.append({"label": label, **counts, "published": expected, "held": sum(counts[name] for name in basis)})
     return rows
+
+
+def _published_with(manifest: Manifest | None) -> str:
+    """The published split that training belongs to: ``train``, or ``train+valid`` where only both together are published."""
+    return next((key for key in (manifest.splits if manifest else {}) if "train" in key.split("+")), "train")
 
 
 def _rounds_to(level: int, step: float, values: np.ndarray) -> np.ndarray:
@@ -185,7 +191,7 @@ def _histogram(ranges: Sequence[tuple[int, int, int]]) -> str:
 def _label_table(known: Mapping[str, Any]) -> list[str]:
     rows, splits = known["labels"], list(known["splits"])
     compared = any(row["published"] is not None for row in rows)
-    header = ["label", *splits, *(["training as published"] if compared else [])]
+    header = ["label", *splits, *([f"{known['labels_published_of']} as published"] if compared else [])]
     cells = [[row["label"], *(row[split] for split in splits), *([_published(row)] if compared else [])] for row in rows]
     return _table(header, cells)
 

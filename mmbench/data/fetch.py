@@ -303,7 +303,8 @@ def instructions(manifest: Manifest, folder: Path) -> str:
     """Where to ask for the files that cannot be downloaded plainly, what they are called, and where they belong."""
     lines = [f"{manifest.title}: {manifest.source}", f"terms: {manifest.licence}"]
     for layout, published in manifest.layouts.items():
-        lines += [f"features ({layout}) belong to one of:", *(f"  {folder / name}" for name in published.files)]
+        lines.append(f"features ({layout}) belong to {folder / published.files[0]}")
+        lines += [f"  or, below {folder}, to {', '.join(published.files[1:])}"] if published.files[1:] else []
         lines += [f"  with sha256 {digest}" for digest in published.sha256]
     lines += [f"recordings with label.csv belong to {folder / name}" for name in manifest.raw[:1]]
     return "\n".join([*lines, f"then: mmbench data check {manifest.name} --data-root {folder}"])

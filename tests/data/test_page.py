@@ -86,6 +86,8 @@ def test_list() -> None:
         ("mosei", "16326"),
     ):
         assert any(line.startswith(f"{name} ") and size in line for line in result.output.splitlines())
+    assert "protocols: 6way_session5, 4way_session5, 4way_5fold (session1, " in result.output
+    assert "mmbench data fetch meld: MELD/train_sent_emo.csv, " in result.output
 
 
 def test_check_of_a_file(write: Any, content: Any) -> None:
