@@ -26,6 +26,7 @@ def command(folder: Path, format_: str, grid: str | None, draws: int, out: Path 
     """Print the tables of the runs below DIR: mean and sample standard deviation over seeds, with the floors.
 
     DIR is the folder of one experiment, or one above several: runs on the same data stand in one table.
+    A protocol with parts (folds, binary tasks) has a table of the means over its parts, then one for each part.
     With --grid mae (or another score) the runs stand as a grid of backbones and losses.
     """
     from mmbench.files import write
