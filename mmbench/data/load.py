@@ -306,7 +306,7 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
         shown |= {name: name for name in names}
     if source.simulated:
         warnings.append("the data are SIMULATED: scores say nothing about the real data set")
-    elif not source.known and not source.raw:
+    elif not source.known and not source.raw and source.manifest.layouts:  # of a user's own data nothing is known
         warnings.append(f"the file is no known copy of {source.manifest.title} (sha256 {source.digest[:16]}...): {_unlike(source, names)}")
     warnings += [notice["text"] for notice in document["notices"] if not notice["modality"]]
     warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
