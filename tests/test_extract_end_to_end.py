@@ -1,0 +1,214 @@
+"""From videos with sound and a table of transcripts to a trained model, through the command line; the networks are small and random."""
+
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+from fractions import Fraction
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from mmbench.data.ids import fingerprint
+from mmbench.strict_yaml import dump
+
+for _module in ("torch", "torchaudio", "transformers", "mmbench_extractors", "soundfile", "av"):
+    if find_spec(_module) is None:
+        pytest.skip(f"needs {_module}", allow_module_level=True)
+
+pytestmark = pytest.mark.torch
+WORDS = ["the", "film", "was", "good", "bad", "awful", "and", "not", "really", "great"]
+RATE, FPS = 16000, 10
+SECONDS = [0.4 + 0.1 * i for i in range(12)]
+MODES = ["train"] * 6 + ["valid"] * 3 + ["test"] * 3
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data set of twelve videos, its manifest, four networks, and a config."""
+    base = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i, (seconds, mode) in enumerate(zip(SECONDS, MODES, strict=True)):
+        text = " ".join(rng.choice(WORDS, 1 + i % 5))
+        rows.append({"video_id": f"video{i // 3}", "clip_id": f"{i % 3:04d}", "text": text.capitalize() + ".", "label": i / 2 - 3, "mode": mode})
+        path = base / "raw" / "Raw" / f"video{i // 3}" / f"{i % 3:04d}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, seconds, i)
+    with open(base / "raw" / "label.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    ids = {mode: [f"{row['video_id']}/{int(row['clip_id'])}" for row in rows if row["mode"] == mode] for mode in dict.fromkeys(MODES)}
+    (base / "clips.yaml").write_text(dump(manifest(ids)))
+    (base / "networks").mkdir()
+    build_networks(base / "networks")
+    config = {
+        "data": {"name": "clips.yaml", "path": "raw"},
+        "text": {"name": "hf-text", "model": "networks/bert"},
+        "tokens": {"name": "hf-text-tokens", "model": "networks/bert"},
+        "audio": {"name": "torchaudio-mfcc"},
+        "vision": {"name": "hf-vision", "model": "networks/vit", "fps": 5.0},
+        "aligner": {"name": "ctc", "model": "networks/ctc"},
+    }
+    (base / "extract.yaml").write_text(dump(config))
+    return base
+
+
+def write_video(path, seconds, number) -> None:
+    """A square that moves over grey, with a tone."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        pictures, sound = container.add_stream("mpeg4", rate=FPS), container.add_stream("aac", rate=RATE)
+        pictures.width = pictures.height = 48
+        pictures.pix_fmt = "yuv420p"
+        for i in range(round(seconds * FPS)):
+            image = np.full((48, 48, 3), 90, np.uint8)
+            image[4 + 2 * i % 30 :][:12, 2 * number : 2 * number + 12] = (250, 20 * number, 0)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, FPS)
+            container.mux(pictures.encode(frame))
+        container.mux(pictures.encode())
+        samples = np.sin(2 * np.pi * (200 + 40 * number) * np.arange(round(seconds * RATE)) / RATE) / 3
+        for start in range(0, len(samples), 1024):
+            block = av.AudioFrame.from_ndarray(samples[None, start : start + 1024].astype(np.float32), format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
+            container.mux(sound.encode(block))
+        container.mux(sound.encode())
+
+
+def manifest(ids) -> dict:
+    shapes = {name: {"length": 50, "width": 16} for name in ("text", "audio", "vision")}
+    return {
+        "name": "clips",
+        "title": "Clips",
+        "task": "regression",
+        "label_range": [-3.0, 3.0],
+        "prototypes": 7,
+        "modalities": ["text", "audio", "vision"],
+        "metrics": ["mae", "corr"],
+        "layouts": {name: {"files": [f"{name}.pkl"], "shapes": shapes} for name in ("aligned", "unaligned")},
+        "splits": {mode: {"size": len(names), "fingerprint": fingerprint(names)} for mode, names in ids.items()},
+        "samples": fingerprint([name for names in ids.values() for name in names]),
+        "labels": {"values": [-1.0, 0.0, 1.0], "counts": [2, 1, 3]},
+        "licence": "none",
+        "source": "https://example.org/clips",
+        "citation": "none",
+    }
+
+
+def build_networks(base) -> None:
+    import torch
+    from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+    from tokenizers.models import WordPiece
+    from transformers import (
+        BertConfig,
+        BertModel,
+        PreTrainedTokenizerFast,
+        ViTConfig,
+        ViTImageProcessor,
+        ViTModel,
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+    )  # fmt: skip
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    vocabulary = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", ".", *WORDS])}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(base / "bert")
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **sizes)).save_pretrained(base / "bert")
+    ViTModel(ViTConfig(image_size=32, patch_size=8, **sizes), add_pooling_layer=False).save_pretrained(base / "vit")
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(base / "vit")
+    letters = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *sorted(set("".join(WORDS).upper()))])}
+    (base / "vocab.json").write_text(json.dumps(letters))
+    Wav2Vec2CTCTokenizer(str(base / "vocab.json")).save_pretrained(base / "ctc")
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(base / "ctc")
+    convolutions = {"conv_dim": (8, 8), "conv_kernel": (20, 10), "conv_stride": (20, 8), "num_conv_pos_embedding_groups": 2}
+    config = Wav2Vec2Config(vocab_size=len(letters), num_conv_pos_embeddings=4, pad_token_id=0, **sizes, **convolutions)
+    Wav2Vec2ForCTC(config).save_pretrained(base / "ctc")
+
+
+@pytest.fixture(scope="module")
+def mmbench(folder):
+    """Runs the command without a network."""
+    environment = {**os.environ, "MMBENCH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("MMBENCH_DATA", None)
+
+    def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "mmbench", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stdout + done.stderr
+        return done
+
+    return call
+
+
+def test_videos_become_a_data_set_that_a_model_trains_on(folder, mmbench) -> None:
+    done = mmbench("extract", "extract.yaml", "--data-root", "root", "--jobs", "1", "--export", "clips.pkl")
+    counts = {line.split()[0]: line.split()[1:4] for line in done.stdout.splitlines()[1:6]}
+    assert counts == {name: ["12", "0", "0"] for name in ("text", "tokens", "audio", "vision", "aligner")}
+    document = json.loads((folder / "root" / "clips" / "aligned" / "store.json").read_text())
+    assert document["layout"] == "aligned"
+    assert document["origin"]["extraction"]["extractors"]["vision"]["name"] == "mmbench-extractors/hf-vision"
+    with open(folder / "raw" / "label.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(folder / "clips.pkl", "rb") as file:
+        unaligned = pickle.load(file)  # what the command has written
+    with open(folder / "clips_aligned.pkl", "rb") as file:
+        aligned = pickle.load(file)
+    for split in ("train", "valid", "test"):
+        own = [(seconds, row) for seconds, row in zip(SECONDS, rows, strict=True) if row["mode"] == split]
+        words = [len(row["text"].split()) for _, row in own]
+        part = unaligned[split]
+        assert part["text_bert"][:, 1].sum(1).tolist() == [count + 3 for count in words]  # [CLS], words, the full stop, [SEP]
+        np.testing.assert_allclose(part["audio_lengths"], [100 * seconds for seconds, _ in own], atol=14)  # AAC works in blocks of 1024 samples
+        np.testing.assert_allclose(part["vision_lengths"], [5 * seconds for seconds, _ in own], atol=1)
+        assert part["regression_labels"].tolist() == [float(row["label"]) for _, row in own]
+        for name in ("text", "audio", "vision"):
+            values = aligned[split][name]
+            assert values.shape[1] == max(words)
+            assert [int((row != 0).any(-1).sum()) for row in values] == words, name
+    checked = mmbench("data", "check", "root/clips/aligned", "--as", "clips.yaml").stdout
+    assert "aligned" in checked
+    (folder / "train.yaml").write_text(
+        "data: {name: clips.yaml, features: unaligned}\nmodel: {name: linear}\ntraining: {epochs: 2, batch_size: 4}\nseeds: [1]\n"
+    )
+    mmbench("run", "train.yaml", "--data-root", "root", "--device", "cpu")
+    results = [json.loads(path.read_text()) for path in folder.glob("runs/train/linear-*/seed-1/result.json")]
+    assert [(result["status"], result["data"]["split_status"], result["data"]["layout"]) for result in results] == [
+        ("done", "published", "unaligned")
+    ]
+
+
+def test_a_broken_video_is_a_failure_and_others_come_from_the_cache(folder, mmbench) -> None:
+    path = folder / "raw" / "Raw" / "video1" / "0001.mp4"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        other = ["--set", "audio.name=opensmile"] if find_spec("opensmile") else []
+        done = mmbench("extract", "extract.yaml", "--out", "other", "--jobs", "1", *other, code=1)
+    finally:
+        path.write_bytes(whole)
+    assert [path.name for path in (folder / "other" / "clips").iterdir()] == ["failures.csv"]
+    with open(folder / "other" / "clips" / "failures.csv", newline="") as file:
+        failures = list(csv.DictReader(file))
+    assert [(row["split"], row["clip"], row["modality"]) for row in failures] == [
+        ("train", "video1/0001", name) for name in ("audio", "vision", "aligner")
+    ]
+    assert all("is cut short" in row["reason"] for row in failures)
+    assert "1 of 12 clips failed" in done.stderr
+    counts = {line.split()[0]: line.split()[1:4] for line in done.stdout.splitlines()[1:6]}
+    first = ["11", "0", "1"] if other else ["0", "11", "1"]
+    assert counts == {"text": ["0", "12", "0"], "tokens": ["0", "12", "0"], "audio": first, "vision": ["0", "11", "1"], "aligner": ["0", "11", "1"]}
