@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.config import DataConfig
-from mmbench.data import content, raw
+from mmbench.data import content, raw, redivide
 from mmbench.data.audio import open_waveforms
 from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
@@ -97,7 +97,7 @@ def open_source(config: DataConfig, root: Path | None = None, waveforms: bool = 
         raise DataError("data.samples scales simulated data; real data are always used whole. Add --set data.simulated=true or remove it")
     path = locate(config, root, waveforms)
     if (path / DOCUMENT).is_file():
-        source = _written_store(manifest, path)
+        source = _written_store(manifest, config.name, path)
     elif (path / raw.LABELS).is_file() and config.format is None and (waveforms or _is_table(config.path) or not FolderFormat().recognises(path)):
         digest = file_digests(path / raw.LABELS)["sha256"]
         store = open_or_build(_folder(digest, manifest, ["raw", raw.VERSION]), lambda folder: _write(raw.read(path, manifest), folder))
@@ -149,7 +149,7 @@ def _write(file: content.Content | raw.RawFolder, folder: Path) -> None:
     write_store(folder, file.columns, file.document)
 
 
-def _written_store(manifest: Manifest, folder: Path) -> Source:
+def _written_store(manifest: Manifest, name: str, folder: Path) -> Source:
     """A store that was simulated, imported or extracted into a folder of the user's; its document names the data set, and where it came from."""
     store = open_store(folder)
     if store is None:
@@ -160,8 +160,23 @@ def _written_store(manifest: Manifest, folder: Path) -> Source:
         raise DataError(f"{folder}: holds {what}{origin.get('name')}, not {manifest.name}")
     held, wanted = (origin.get("protocol", manifest.protocol), origin.get("part", manifest.part)), (manifest.protocol, manifest.part)
     if held != wanted:
-        raise DataError(f"{folder}: holds {' '.join(held)} of {manifest.name}, not {' '.join(wanted)}; import it under that protocol as well")
+        return _under_another_protocol(manifest, load_manifest(name, held[0] or None, held[1] or None), store, folder)
+    if manifest.classes and any(int(store.arrays[f"{split}/target"].max()) >= len(manifest.classes) for split in SPLITS):
+        raise DataError(f"{folder}: holds other classes than {', '.join(manifest.classes)}; make the data again under this protocol")
     return Source(manifest, store, folder, origin["digest"], bool(origin.get("known")))
+
+
+def _under_another_protocol(manifest: Manifest, held: Manifest, store: Store, folder: Path) -> Source:
+    """What was imported or extracted under one protocol, divided as another says; kept in the cache."""
+    origin = store.document["origin"]
+    reader = {**store.document["reader"], "divided_before": [held.protocol, held.part]}
+
+    def build(target: Path) -> None:
+        built = content.Content(folder, manifest, divide(folder, manifest, redivide.schema(folder, store, held, manifest)), reader)
+        write_store(target, built.columns, lambda: {**built.document(), "replaced": store.document["replaced"], "origin": origin})
+
+    made = open_or_build(_folder(origin["digest"], manifest, [*sorted(map(str, reader.items())), content.VERSION]), build)
+    return Source(manifest, made, folder, origin["digest"], bool(origin.get("known")))
 
 
 # checks

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mmbench.config import DataConfig
+from mmbench.data.find import locate
 from mmbench.data.formats.conversations import ConversationsFormat
 from mmbench.data.load import load_dataset
 from mmbench.errors import DataError
@@ -194,6 +195,41 @@ def test_the_binary_tasks_from_the_classes_of_dialogues(tmp_path: Path, wanted: 
     found = dataset(tmp_path, tmp_path / "data", "mult_4binary", wanted)
     check(found, {name: int({"excited": "happy"}.get(name, name) == wanted) for name in SIX if name != "frustrated"})
     assert found.classes == (f"not {wanted}", wanted)
+
+
+# MulT's file: an answer of yes or no for each of four emotions, as two columns each
+
+
+@pytest.mark.parametrize("ids", [True, False])
+@pytest.mark.parametrize(("part", "column"), [("neutral", 0), ("happy", 1), ("sad", 2), ("angry", 3)])
+def test_the_binary_tasks_of_mult(tmp_path: Path, part: str, column: int, ids: bool) -> None:
+    rng = np.random.default_rng(1)
+    content, answers = {}, {}
+    for split, size in (("train", 9), ("valid", 4), ("test", 6)):
+        answers[split] = rng.integers(0, 2, (size, 4))
+        content[split] = {name: rng.normal(size=(size, 20, width)) for name, width in (("text", 5), ("audio", 3), ("vision", 2))}
+        content[split]["labels"] = np.eye(2)[answers[split]]  # (N, 4, 2)
+        if ids:
+            content[split]["id"] = np.array([f"Ses01F_{split}_F{i:03d}" for i in range(size)])
+    path = write_pickle(tmp_path / "iemocap_data.pkl", content, protocol=2)
+    found = dataset(tmp_path, path, "mult_4binary", part)
+    assert found.classes == (f"not {part}", part)
+    for split, split_of in found.splits.items():
+        assert split_of.target.tolist() == answers[split][:, column].tolist()
+        assert split_of.ids[3] == (f"Ses01F_{split}/F003" if ids else f"{split}/3")
+    with pytest.raises(DataError, match=r"yes or no for each of 4 classes.*Choose another with data.protocol: .*mult_4binary"):
+        dataset(tmp_path, path)
+
+
+def test_the_folder_of_mult_is_found_for_its_protocol_alone(tmp_path: Path) -> None:
+    part = {"labels": np.eye(2)[np.arange(12).reshape(3, 4) % 2], **{name: np.ones((3, 20, 2)) for name in ("text", "audio", "vision")}}
+    path = write_pickle(tmp_path / "root" / "IEMOCAP" / "MulT" / "iemocap_data.pkl", dict.fromkeys(("train", "valid", "test"), part))
+    config = DataConfig(name="iemocap", protocol="mult_4binary", part="sad")
+    assert locate(config, tmp_path / "root") == path
+    with pytest.raises(DataError, match="split train is not the published one: 3 samples, 2717 are published"):
+        load_dataset(config, tmp_path / "root")
+    with pytest.raises(DataError, match="was not found"):
+        locate(DataConfig(name="iemocap"), tmp_path / "root")
 
 
 # the file of one repository: the schema of MMSA with class indices, one vector for each utterance
