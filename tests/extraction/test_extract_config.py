@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from mmbench.errors import ConfigError
+from mmbench.extraction.config import load_plan
+from mmbench.files import shipped
 
 from .samples import make_rows, write_manifest
 
@@ -65,3 +69,11 @@ def test_a_plan(plan) -> None:
     assert list(found.choices) == ["text", "vision", "aligner"]
     assert found.choices["text"].config.most == 5
     assert found.max_length == {"text": 9}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (shipped("configs") / "extract").glob("*.yaml")))
+def test_shipped_configs_are_valid(name) -> None:
+    for package in ("mmbench_extractors", "torchaudio"):
+        if find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    assert load_plan(f"extract/{name}").modalities
