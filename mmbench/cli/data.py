@@ -90,7 +90,7 @@ def fetch(name: str, files: tuple[str, ...], out: Path | None, data_root: Path |
             found = fetching.fetch(each, folder, line)
         except KeyboardInterrupt:
             line.end()
-            click.echo(f"interrupted: what came so far is kept as {folder / each.file}.part; the same command goes on", err=True)
+            click.echo(f"interrupted: what came so far is kept as {folder / each.file}.part; the same command goes on if the server can", err=True)
             raise
         finally:
             line.end()

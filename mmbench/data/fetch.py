@@ -303,6 +303,8 @@ def instructions(manifest: Manifest, folder: Path) -> str:
     """Where to ask for the files that cannot be downloaded plainly, what they are called, and where they belong."""
     lines = [f"{manifest.title}: {manifest.source}", f"terms: {manifest.licence}"]
     for layout, published in manifest.layouts.items():
+        if not published.files:
+            continue
         lines.append(f"features ({layout}) belong to {folder / published.files[0]}")
         lines += [f"  or, below {folder}, to {', '.join(published.files[1:])}"] if published.files[1:] else []
         lines += [f"  with sha256 {digest}" for digest in published.sha256]

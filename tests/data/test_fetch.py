@@ -380,6 +380,15 @@ def test_a_data_set_without_downloads_says_what_to_ask_for(tmp_path: Path) -> No
     assert names(tmp_path) == []
 
 
+def test_no_names_of_files_are_known(tmp_path: Path) -> None:
+    content = make_manifest(make_content())
+    content["layouts"] = {"aligned": {"files": [], "shapes": content["layouts"]["aligned"]["shapes"]}}
+    (tmp_path / "tiny.yaml").write_text(strict_yaml.dump(content))
+    result = CliRunner().invoke(command, ["fetch", str(tmp_path / "tiny.yaml")])
+    assert result.exit_code == 0, result.output
+    assert "features" not in result.output
+
+
 def test_progress_is_one_line_of_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     class Terminal:
         text = ""
