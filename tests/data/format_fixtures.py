@@ -212,3 +212,13 @@ def write_folder(folder: Path, place: str = "modalities") -> Written:
 
 
 FIXTURES["folder"] = write_folder
+
+
+@mine("mult:iemocap")
+def mult_iemocap(folder: Path) -> Written:
+    """Four binary labels for each sample, one-hot, and no ids."""
+    content, _ = mult_content(aligned=True, seed=10)
+    for part in content.values():
+        part["labels"] = np.eye(2)[np.random.default_rng(len(part["labels"])).integers(0, 2, (len(part["labels"]), 4))]
+        del part["id"]
+    return write_pickle(folder / "iemocap_data.pkl", content), "iemocap", "mult_4binary"

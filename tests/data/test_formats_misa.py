@@ -116,7 +116,9 @@ def test_mmim_s_folders_have_longer_samples_and_no_ids_of_words(folder: Path) ->
     [
         (lambda x, y, name: (x, np.zeros((1, 7)), name), r"row 2 .*the label has the shape \(1, 7\)"),
         (lambda x, y, name: (x[:2], y, name), "row 2 is not"),
-        (lambda x, y, name: ((x[0], x[1][0], x[2], x[3]), y, name), "vision of 1 samples is not"),
+        (lambda x, y, name: ((x[0], x[1][0], x[2], x[3]), y, name), r"row 2 .*vision has the shape"),
+        (lambda x, y, name: (x, None, name), "row 2 .*label: NoneType instead of an array"),
+        (lambda x, y, name: ((*x[:3], 5), y, name), "row 2 .*the words are no list"),
         (lambda x, y, name: (x, y, 1.5), "an id must be text"),
         (lambda x, y, name: (x, y * np.nan, name), "is NaN"),
     ],

@@ -15,6 +15,7 @@ from mmbench import strict_yaml
 from mmbench.config import DataConfig
 from mmbench.data.checks import examine
 from mmbench.data.ids import fingerprint
+from mmbench.data.load import open_source
 from mmbench.errors import DataError
 
 from .format_fixtures import mult_content, write_manifest, write_pickle
@@ -153,6 +154,8 @@ def test_one_hot_labels_are_columns_of_classes(tmp_path: Path) -> None:
     [
         (lambda part: part.update(labels=np.zeros((5, 3, 3))), r"labels have the shape \(5, 3, 3\)"),
         (lambda part: part.update(id=[3] * 5), "is no name"),
+        (lambda part: part.update(id=3), "id: int instead of a list"),
+        (lambda part: part.update(labels=np.array(3.0)), "labels"),
         (lambda part: part.update(id=np.array([("v", "soon", "1")] * 5)), "soon"),
         (lambda part: part.update(text=part["text"][:3]), "text has 3"),
         (lambda part: part.update(audio=[1]), "audio"),
@@ -208,3 +211,26 @@ def test_the_counted_fingerprints_of_mosei() -> None:
     for split, counts in videos.items():
         names = sorted(f"{video}/{number}" for video, count in counts.items() for number in range(1, count + 1))
         assert load_manifest("mosei").splits[split].counted == hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+STRANGE = [5, "x", b"y", [], {}, (), [1], [None] * 5, np.array(3), np.zeros(0), np.array(["a"] * 5), np.array([{}], dtype=object), [[1, 2], [3]]]
+
+
+@pytest.mark.parametrize("key", ["text", "audio", "vision", "labels", "id", "extra"])
+def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path: Path, key: str) -> None:
+    refused = 0
+    for value in [*STRANGE, np.zeros((5, 0, 3)), np.full((5, 7, 4), np.nan), True]:
+        content, _ = mult_content(aligned=True)
+        content["valid"][key] = value
+        try:
+            read(tmp_path, content, format="mult")
+        except DataError:
+            refused += 1
+    assert refused >= (14 if key != "extra" else 0)
+
+
+@pytest.mark.parametrize(("name", "file"), [("mosi", "MOSI/mosi_data.pkl"), ("mosei", "mosei_senti_data_noalign.pkl")])
+def test_usual_names_of_files(tmp_path: Path, name: str, file: str) -> None:
+    content, _ = mult_content(aligned=True)
+    path = write_pickle(tmp_path / file, content)
+    assert open_source(DataConfig(name=name), tmp_path).path == path

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.data import pickles, torch_files
-from mmbench.data.arrays import as_array, as_integers, as_text
+from mmbench.data.arrays import as_array, as_integers, as_text, length_of
 from mmbench.data.ids import canonical_id, fingerprint
 from mmbench.data.manifest import Manifest
 from mmbench.errors import DataError
@@ -52,7 +52,7 @@ class MisaFormat:
             if missing is None:
                 texts, missing = _texts(vectors, part)
                 parts[split]["text"] = texts
-            lengths |= {len({len(sample[0][1]), len(sample[0][2]), len(sample[0][3])}) for sample in part}
+            lengths |= {len({*map(len, sample[0][1:4])}) for sample in part}
         if missing is not None:
             for content in parts.values():
                 content.pop("text", None)
@@ -73,19 +73,30 @@ def _samples(path: Path) -> list[Any]:
 
 
 def _part(path: Path, samples: list[Any], names: list[str]) -> dict[str, Any]:
-    labels = []
-    for row, (_, label, *_) in enumerate(samples):
-        value = as_array(label)
+    labels, words, features = [], [], {"vision": [], "audio": []}  # type: ignore[var-annotated]
+    for row, sample in enumerate(samples):
+        (_, visual, acoustic, spoken, *_), label, *_ = sample
+        place = f"{path}: row {row} ({names[row]})"
+        value = _array(place, "label", label)
         if value.size != 1:
-            raise DataError(f"{path}: row {row} ({names[row]}): the label has the shape {value.shape}, not (1, 1)")
+            raise DataError(f"{place}: the label has the shape {value.shape}, not (1, 1)")
         labels.append(float(value.reshape(-1)[0]))
-    features = {"vision": [np.asarray(sample[0][1]) for sample in samples], "audio": [np.asarray(sample[0][2]) for sample in samples]}
-    for name, arrays in features.items():
-        wrong = [f"{names[row]} {array.shape}" for row, array in enumerate(arrays) if array.ndim != 2]
-        if wrong:
-            raise DataError(f"{path}: {name} of {len(wrong)} samples is not (frames, width), first {', '.join(wrong[:5])}")
-    words = [" ".join(map(as_text, sample[0][3])) for sample in samples]
+        if length_of(spoken) is None:
+            raise DataError(f"{place}: the words are no list, but {type(spoken).__name__}")
+        words.append(" ".join(map(as_text, spoken)))
+        for name, frames in (("vision", visual), ("audio", acoustic)):
+            array = _array(place, name, frames)
+            if array.ndim != 2:
+                raise DataError(f"{place}: {name} has the shape {array.shape}, not (frames, width)")
+            features[name].append(array)
     return {"id": names, "raw_text": words, "regression_labels": np.array(labels), **features}
+
+
+def _array(place: str, what: str, value: Any) -> np.ndarray:
+    try:
+        return as_array(value)
+    except ValueError as error:
+        raise DataError(f"{place}: {what}: {error}") from None
 
 
 # ids

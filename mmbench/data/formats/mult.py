@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.data import pickles
-from mmbench.data.arrays import as_array, as_text
+from mmbench.data.arrays import as_array, as_text, length_of
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.errors import DataError
 
@@ -66,7 +66,7 @@ class MultFormat:
 
 def _labels(value: Any) -> dict[str, np.ndarray]:
     """(N,) as regression labels; (N, K, 2) one-hot as K binary classes (N, K)."""
-    labels = as_array(value)
+    labels = np.atleast_1d(as_array(value))
     if labels.ndim == 3 and labels.shape[2] == 2:
         return {"classification_labels": labels.argmax(axis=2)}
     if labels.size != len(labels):
@@ -78,8 +78,11 @@ def _names(parts: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, list[str]]
     """Ids of each split, what is to be said about them, and whether clips were counted."""
     missing = [split for split in SPLITS if parts[split].get("id") is None]
     if missing:
-        sizes = {split: len(as_array(parts[split]["labels"])) for split in SPLITS}
+        sizes = {split: length_of(parts[split]["labels"]) or 0 for split in SPLITS}
         return {split: [f"{split}/{row}" for row in range(size)] for split, size in sizes.items()}, [UNNAMED], False
+    strange = [type(parts[split]["id"]).__name__ for split in SPLITS if length_of(parts[split]["id"]) is None]
+    if strange:
+        raise ValueError(f"id: {strange[0]} instead of a list")
     entries = {split: [_entry(item) for item in parts[split]["id"]] for split in SPLITS}
     names = {split: [name for name, _ in found] for split, found in entries.items()}
     everything = [name for split in SPLITS for name in names[split]]
