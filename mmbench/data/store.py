@@ -126,7 +126,7 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
         return store
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder.parent)
+        sweep(folder.parent)
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         try:
             build(temporary)
@@ -165,7 +165,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sweep(parent: Path) -> None:
+def sweep(parent: Path) -> None:
     """Remove what processes that were killed a day ago or earlier left half-built."""
     for path in parent.glob(f"{_BUILDING}*"):
         with contextlib.suppress(OSError):

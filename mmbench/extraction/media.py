@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmbench.errors import DataError
 from mmbench.files import cache_folder, write_json
 
 PLACES = ("Raw", "wav")
@@ -41,10 +42,15 @@ class Listing:
         """By stem, then by lower-case suffix. A suffix may have several parts, so a name has several stems."""
         if folder not in self._known:
             found: dict[str, dict[str, Path]] = {}
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                for name in sorted(os.listdir(folder)):
-                    for i in (i for i, letter in enumerate(name) if letter == "." and i):
-                        found.setdefault(name[:i], {}).setdefault(name[i:].lower(), folder / name)
+            try:
+                names = sorted(os.listdir(folder))
+            except (FileNotFoundError, NotADirectoryError):
+                names = []
+            except OSError as error:
+                raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+            for name in names:
+                for i in (i for i, letter in enumerate(name) if letter == "." and i):
+                    found.setdefault(name[:i], {}).setdefault(name[i:].lower(), folder / name)
             self._known[folder] = found
         return self._known[folder]
 

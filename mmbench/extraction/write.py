@@ -12,7 +12,7 @@ from typing import Any
 
 from mmbench.data.content import Content
 from mmbench.data.importing import swap
-from mmbench.data.store import DOCUMENT, Store, open_store, write_store
+from mmbench.data.store import DOCUMENT, Store, open_store, sweep, write_store
 from mmbench.errors import DataError
 from mmbench.extraction.worker import cannot_write
 
@@ -52,6 +52,7 @@ def put(folder: Path, content: Content, document: Mapping[str, Any], replace: bo
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
         free = shutil.disk_usage(folder.parent).free
         if free < needed:
             raise DataError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; --out names another folder")
