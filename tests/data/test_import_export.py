@@ -29,6 +29,9 @@ from .raw_samples import make_rows, write_sounds, write_table
 from .samples import make_content
 
 
+REAL = Path(__file__).parents[3] / "shared" / "data"
+
+
 def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(command, list(map(str, arguments)))
 
@@ -396,3 +399,18 @@ def test_an_import_of_own_data_is_found_by_its_manifest(own: Path, tmp_path: Pat
     assert locate(DataConfig(name=str(name)), tmp_path / "root", raw=True) == own
     assert locate(DataConfig(name=str(name)), tmp_path / "nothing") == own
     assert load_dataset(DataConfig(name=str(name)), tmp_path / "root").fingerprint == before.fingerprint
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real CMU-MOSI")
+def test_the_real_mosi_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Every array of the users' own file, as Python's reader sees it, is in the exported one."""
+    path = REAL / "mosi" / "unaligned_50.pkl"
+    import_dataset(DataConfig(name="mosi", path=str(path)), tmp_path / "root")
+    source = open_source(DataConfig(name="mosi"), tmp_path / "root")
+    write_mmsa(source.store, tmp_path / "x.pkl", source.manifest)
+    with open(path, "rb") as before, open(tmp_path / "x.pkl", "rb") as after:
+        expected, found = pickle.load(before), pickle.load(after)
+    for split in ("train", "valid", "test"):
+        assert set(found[split]) == set(expected[split])
+        for key, value in expected[split].items():
+            np.testing.assert_array_equal(np.asarray(found[split][key]), np.asarray(value), err_msg=f"{split} {key}")
