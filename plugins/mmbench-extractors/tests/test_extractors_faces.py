@@ -34,6 +34,12 @@ def test_a_face_is_found_where_it_was_drawn(draw_face, size, x, y, radius):
     assert 1.8 * radius < face.side < 2.6 * radius
 
 
+def test_a_face_in_the_dark_is_found(draw_face):
+    image = draw_face(240, 90, 140, 50)
+    bright, dark = FaceFinder("test", 0.15).find(image), FaceFinder("test", 0.15).find(image // 12)
+    assert np.abs(np.subtract(bright, dark)).max() < 10
+
+
 def test_large_images_are_searched_at_a_smaller_size(draw_face):
     finder = FaceFinder("test", 0.1)
     image = draw_face(240, 110, 130, 50)
