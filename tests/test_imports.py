@@ -75,7 +75,7 @@ def test_only_the_training_side_imports_torch_at_module_level() -> None:
 
 
 def test_the_core_names_no_method() -> None:
-    """Outside its own floors, the core has no word of any method's name."""
+    """Outside its own floors, the core has no word of any method's name; but a file's format may be called after the method that it was made for."""
     root = Path(mmbench.__file__).parent
     methods = (root.parent / "plugins" / "mmbench-baselines" / "src" / "mmbench_baselines").glob("*/config.py")
     names = {"decalign", "slad", *(path.parent.name for path in methods)}
@@ -83,6 +83,10 @@ def test_the_core_names_no_method() -> None:
     found = []
     for path in root.rglob("*.py"):
         tree = ast.parse(path.read_text())
+        if path.parent == root / "data" / "formats":
+            continue
+        if path == root / "builtin.py":
+            tree.body = [node for node in tree.body if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_FORMATS")]
         prose = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings may cite a paper
         words = [str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant) and node not in prose]
         words += [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
