@@ -12,18 +12,19 @@ class Progress:
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty()
-        self._title, self._started, self._shown = "", 0.0, 0.0
+        self._title, self._started, self._first, self._shown = "", 0.0, 0, 0.0
 
     def __call__(self, title: str, done: int, total: int) -> None:
         """Hear how far the work of one title is."""
         now = time.monotonic()
         if title != self._title:
-            self._title, self._started = title, now
+            self._title, self._started, self._first = title, now, done
         if not self.live or (now - self._shown < 0.1 and done < total):
             return
         self._shown = now
         seconds = now - self._started
-        left = f", {_about(seconds / done * (total - done))} left" if done and seconds > 1 else ""
+        own = done - self._first
+        left = f", {_about(seconds / own * (total - done))} left" if own and seconds > 1 else ""
         line = f"{title}: {done}/{total}{left}"
         sys.stderr.write(f"\r\033[K{line[: shutil.get_terminal_size()[0] - 1]}")
         sys.stderr.flush()

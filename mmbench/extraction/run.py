@@ -195,6 +195,8 @@ class Extraction:
             totals = {number: sum(task.stage == number for task in chosen) for number in range(len(stages))}
             ended = dict.fromkeys(totals, 0)
             last = time.monotonic()
+            for task in chosen[:1]:
+                self.progress(stages[task.stage].key, 0, totals[task.stage])
             for task, reason in work(stages, chosen, 1 if on_gpu else min(most, len(chosen))):
                 extractor, now = extractors[task.stage], time.monotonic()
                 extractor.seconds, last = extractor.seconds + now - last, now
