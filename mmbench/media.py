@@ -141,13 +141,12 @@ def _decoded(av: Any, container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _timed(av: Any, container: Any, stream: Any) -> Iterator[tuple[Any, Fraction]]:
-    """Frames with the second at which each is first shown, counted from the first; half a tick early, since containers round times to ticks."""
+    """Frames with the second at which each is first shown, counted from the first; half a millisecond early, to which .mkv and .flv round."""
     first = None
     for count, frame in enumerate(_decoded(av, container, stream)):
-        own = frame.pts is not None and frame.time_base is not None
-        time = frame.pts * frame.time_base - frame.time_base / 2 if own else count * _duration(frame, stream)
+        time = count * _duration(frame, stream) if frame.pts is None else frame.pts * frame.time_base
         first = time if first is None else first
-        yield frame, time - first
+        yield frame, time - first - Fraction(1, 2000)
 
 
 def _duration(frame: Any, stream: Any) -> Fraction:

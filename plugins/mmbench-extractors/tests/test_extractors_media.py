@@ -101,6 +101,11 @@ def test_images_that_are_shown_for_different_times(tmp_path):
     assert shown(path, 5)[:5] == [0, 1, 1, 3, 3]
 
 
+def test_times_that_a_container_rounds_show_no_image_twice(tmp_path):
+    path = write(tmp_path / "clip.mkv", fps=30, sound=False)  # the third image at 0.067 s, not 0.0667
+    assert shown(path, 30) == list(range(20))
+
+
 def test_there_is_one_image_at_least(tmp_path):
     path = write(tmp_path / "clip.avi", count=1)
     assert shown(path, 0.001) == [0]
