@@ -129,6 +129,15 @@ def test_the_pitch_of_a_voice_whose_loudness_changes(pitch):
     assert np.mean(np.abs(found / truth - 1) > 0.05) <= 0.02
 
 
+@pytest.mark.parametrize(("weak", "pitch"), [(0.75, 200.0), (0.55, 100.0)])
+def test_every_other_pulse_makes_a_period_where_it_is_much_weaker(weak, pitch):
+    """Pulses 80 samples apart, 1 and `weak` in turn: a lag of 80 has 2 weak / (1 + weak²) of the correlation of 160, so 0.96, then 0.84."""
+    samples = np.zeros(RATE // 2)
+    samples[::160], samples[80::160] = 1.0, weak
+    found = alone(build("pitch"), np.convolve(samples, np.hanning(9), "same"))[5:-5, 0]
+    np.testing.assert_allclose(found, pitch, rtol=0.02)
+
+
 def test_noise_and_silence_have_no_pitch():
     noise = np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32)
     assert np.mean(alone(build("pitch"), noise) > 0) < 0.1
