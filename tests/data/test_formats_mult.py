@@ -116,6 +116,9 @@ def test_counted_clips_are_checked_against_the_counted_fingerprint(tmp_path: Pat
     assert examine(config)[1] == []
     content["train"]["id"][0, 0] = "another"
     assert examine(config.model_copy(update={"path": str(write_pickle(tmp_path / "b.pkl", content))}))[1]
+    for split, part in content.items():  # numbers that a file states are the published ones or none
+        part["id"] = np.array([f"video{split}[{i + 1}]" for i in range(len(part["labels"]))])
+    assert len(examine(config.model_copy(update={"path": str(write_pickle(tmp_path / "c.pkl", content))}))[1]) == 3
 
 
 def test_a_file_without_ids(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from .format_fixtures import write_folder
 from .raw_samples import make_rows, write_sounds, write_table
 from .samples import make_content
 
-
 REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
