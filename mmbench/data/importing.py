@@ -103,6 +103,7 @@ def swap(temporary: Path, folder: Path) -> None:
         except BaseException:
             with contextlib.suppress(OSError):
                 os.rename(aside / "old", folder)
+                aside.rmdir()
             raise
         shutil.rmtree(aside, ignore_errors=True)
     else:

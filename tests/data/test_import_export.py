@@ -5,6 +5,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from mmbench.data.load import load_dataset, open_source
 from mmbench.data.manifest import load_manifest
 from mmbench.errors import ConfigError, DataError, MmbenchError
 
-from .format_fixtures import write_folder
+from .format_fixtures import misa, write_folder
 from .raw_samples import make_rows, write_sounds, write_table
 from .samples import make_content
 
@@ -212,7 +214,7 @@ def test_an_import_that_fails_leaves_what_was_there(write: Any, content: Any, tm
     monkeypatch.undo()
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
     assert load_dataset(config.model_copy(update={"path": None}), tmp_path / "root").fingerprint == load_dataset(config).fingerprint
-    assert [name for name in files(tmp_path / "root") if "building" in name] == []
+    assert [path.name for path in (tmp_path / "root" / "tiny").iterdir()] == ["unaligned"]
 
 
 # export
@@ -287,6 +289,27 @@ def test_splits_that_are_not_the_published_ones_are_not_exported_unawares(write:
     assert failure(*arguments).exit_code == 3
     assert not (tmp_path / "x.pkl").exists()
     assert "wrote" in done(*arguments, "--set", "data.splits=own")
+
+
+def test_none_of_it_imports_torch(tmp_path: Path) -> None:
+    path, name, _ = misa(tmp_path)
+    code = f"""
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        assert name.partition(".")[0] not in ("torch", "scipy", "pandas", "transformers"), name
+sys.meta_path.insert(0, Refuse())
+from click.testing import CliRunner
+from mmbench.cli.data import command
+place = ["--as", {name!r}, "--data-root", {str(tmp_path / "root")!r}]
+for arguments in (["import", {str(path)!r}, *place], ["export", {name!r}, "--format", "mmsa", "--out", {str(tmp_path / "x.pkl")!r}, *place[2:]]):
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    print(result.output)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "imported tiny" in run.stdout
+    assert (tmp_path / "x.pkl").is_file()
 
 
 # data of one's own
