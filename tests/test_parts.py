@@ -217,6 +217,11 @@ def test_check_is_a_summary(config: Path, tmp_path: Path) -> None:
     assert "toy folds: 3 parts x 2 seeds (two, one, three)" in text
     assert "            constant (floor): 6 to do" in text
     assert "sweep" not in text
+    config.write_text(config.read_text() + dump({"sweep": {"lr": {"key": "training.optimizer.lr", "values": [i / 100 for i in range(1, 31)]}}}))
+    text = run()
+    assert "valid, a sweep of 30 cells\n" in text
+    assert "runs: 0 configurations and 31 floors\n            toy folds: 3 parts x 2 seeds" in text.replace(str(tmp_path / "runs" / "linear"), "runs")
+    assert "            186 runs to do" in text
     assert "protocol folds, part one of 3" in run("--set", "data.part=one")
     assert "            protocol whole\n" in run("--set", "data.protocol=whole")
 

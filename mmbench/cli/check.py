@@ -142,15 +142,18 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
     from mmbench.runner import make_plan, run_status
 
     plan = make_plan(cells, out, data_root, device)
+    rows = list({(row.name, row.floor): row for row in plan.rows}.values()) if plan.parts else list(plan.rows)
+    if len(rows) > MOST_ROWS:
+        counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
+        refused = sum(bool(row.refusal) for row in rows)
+        floors = sum(row.floor for row in rows)
+        click.echo(f"runs        {plan.folder}: {len(rows) - refused - floors} configurations and {floors} floors")
+        for line in plan.parts:
+            click.echo(f"            {line}")
+        click.echo("            " + ", ".join(f"{count} runs {state}" for state, count in counts.items()))
+        return
     if plan.parts:
         _runs_by_part(plan)
-        return
-    if len(plan.rows) > MOST_ROWS:
-        counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
-        refused = sum(bool(row.refusal) for row in plan.rows)
-        floors = sum(row.floor for row in plan.rows)
-        click.echo(f"runs        {plan.folder}: {len(plan.rows) - refused - floors} configurations and {floors} floors")
-        click.echo("            " + ", ".join(f"{count} runs {state}" for state, count in counts.items()))
         return
     for row in plan.rows:
         states = {seed: run_status(folder) or "to do" for other, seed, folder in plan.runs() if other is row}
