@@ -205,6 +205,10 @@ def test_the_cut_does_not_depend_on_the_order_of_rows(videos: list[str], share: 
         assert validation_videos(shuffled, share) == expected
 
 
+def test_a_share_that_is_met_exactly_is_enough() -> None:
+    assert validation_videos([name for name in "abcde" for _ in range(2)], 0.2) == frozenset(by_hash(list("abcde"))[:1])
+
+
 def test_folds_divide_all_samples_anew(tmp_path: Path) -> None:
     source = content({"train": 12, "valid": 4, "test": 8})
     seen = []
