@@ -34,8 +34,6 @@ def owners(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> np.ndarra
     found = np.full(len(spans), -1)
     word = 0
     for i, (start, end) in enumerate(spans):
-        if start == end:
-            continue
         while word and words[word][1] > start:  # spans need not be sorted
             word -= 1
         while word < len(words) - 1 and words[word][2] <= start:
