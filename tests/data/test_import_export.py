@@ -26,7 +26,7 @@ from mmbench.data.load import load_dataset, open_source
 from mmbench.data.manifest import load_manifest
 from mmbench.errors import ConfigError, DataError, MmbenchError
 
-from .format_fixtures import misa, write_folder
+from .format_fixtures import misa, mmsa_aligned, write_folder
 from .raw_samples import make_rows, write_sounds, write_table
 from .samples import make_content
 
@@ -270,6 +270,16 @@ def test_a_mask_that_lengths_cannot_say_is_written_itself(write: Any, content: A
     assert "audio_lengths" not in part
     assert part["text_mask"][0].tolist() == [True, False, True, False, True, False]
     assert part["vision_lengths"].tolist() == content["train"]["vision_lengths"]
+
+
+def test_an_aligned_file_has_the_keys_of_mmsa_and_no_others(tmp_path: Path) -> None:
+    path, name, _ = mmsa_aligned(tmp_path)
+    source = open_source(DataConfig(name=name, path=str(path)))
+    write_mmsa(source.store, tmp_path / "x.pkl", source.manifest)
+    with open(tmp_path / "x.pkl", "rb") as file:
+        part = pickle.load(file)["train"]
+    keys = {"id", "raw_text", "text", "text_bert", "audio", "vision", "regression_labels", "classification_labels", "annotations"}
+    assert set(part) == keys
 
 
 def test_names_of_modules_are_those_that_every_numpy_has(write: Any, content: Any, tmp_path: Path) -> None:
