@@ -21,9 +21,11 @@ def _load(target):
 
 
 def test_entry_module_and_configs_import_no_torch():
+    configs = sorted({component.config.partition(":")[0] for component in COMPONENTS.values()})
     code = (
-        "import sys, mmbench_extractors.config, mmbench_extractors.options_audio, mmbench_extractors.options_text\nfrom mmbench_extractors import plugin\nlist(plugin.mmbench_components())\n"
-        "print([name for name in ('torch', 'transformers', 'soundfile', 'av', 'opensmile') if name in sys.modules])"
+        f"import sys, {', '.join(configs)}\n"
+        "from mmbench_extractors import plugin\nlist(plugin.mmbench_components())\n"
+        "print([name for name in ('torch', 'transformers', 'soundfile', 'av', 'opensmile', 'cv2', 'mediapipe') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
