@@ -147,6 +147,13 @@ def test_one_class_against_the_others(tmp_path: Path, part: str) -> None:
     assert result["train"]["classification_labels"].tolist() == [int(i % 3 == column) for i in range(12)]
 
 
+def test_a_merged_class_counts_as_the_one_that_is_asked_for(tmp_path: Path) -> None:
+    protocols = {"task": {"classes": ["no", "yes"], "merge": {"c": "a"}, "drop": ["b"], "positive": "a"}}
+    result = divide(Path("x"), load(tmp_path, "task", protocols=protocols), content({"train": 12, "valid": 4, "test": 8}, SOURCE))
+    assert rows(result["train"]) == [0, 2, 3, 5, 6, 8, 9, 11]
+    assert result["train"]["classification_labels"].tolist() == [1] * 8
+
+
 @pytest.mark.parametrize(("labels", "message"), [(None, "an index alone does not say"), ([[0, 1], [1, 0], [1, 1]], "2 columns, not one for each of")])
 def test_labels_that_do_not_name_the_class_that_is_asked_for(tmp_path: Path, labels: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
