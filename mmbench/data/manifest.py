@@ -205,7 +205,8 @@ def _read(path: Path, modified: int, protocol: str | None, part: str | None) -> 
     content = strict_yaml.load(path)
     protocols = content.pop("protocols", {})
     for name, changes in protocols.items() if isinstance(protocols, dict) else [("", None)]:
-        if not isinstance(changes, dict) or not all(isinstance(each, dict) for each in changes.get("parts", {}).values()):
+        parts = changes.get("parts", {}) if isinstance(changes, dict) else None
+        if not isinstance(parts, dict) or not all(isinstance(each, dict) for each in parts.values()):
             raise ConfigError(f"{path}: protocols.{name}: must be a mapping of what differs, its parts too")
     name, changes = _choose(path, "protocol", protocols, protocol)
     parts = changes.get("parts", {})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,11 @@ def test_features_in_the_pickle(tmp_path: Path, python2: bool) -> None:
     check(found, {name: i for i, name in enumerate(SIX)}, frames=False)
 
 
-def test_ids_in_bytes_and_arrays_and_numpy_integers(tmp_path: Path) -> None:
+def test_ids_in_bytes_and_arrays_numpy_integers_and_a_defaultdict(tmp_path: Path) -> None:
     write_iemocap(tmp_path / "data")
     ids, labels, *rest = six_tuple(iemocap(), four=False)
     ids = {name: np.array([each.encode() for each in values]) for name, values in ids.items()}
-    labels = {name: [np.int64(each) for each in values] for name, values in labels.items()}
+    labels = defaultdict(list, {name: [np.int64(each) for each in values] for name, values in labels.items()})
     write_pickle(tmp_path / "data" / "IEMOCAP_features_raw_6way.pkl", (ids, labels, *rest[:2], np.array(rest[2]), tuple(rest[3])))
     check(dataset(tmp_path, tmp_path / "data"), {name: i for i, name in enumerate(SIX)})
 

@@ -63,3 +63,48 @@ def test_a_mistake_in_a_manifest_is_named(tmp_path: Path, changes: dict[str, Any
     with pytest.raises(ConfigError, match=message) as error:
         load_manifest(path)
     assert str(path) in str(error.value)
+
+
+def test_a_protocol_and_its_parts_change_what_they_name(tmp_path: Path) -> None:
+    protocols = {
+        "first": {"title": "One"},
+        "second": {"title": "Two", "parts": {"a": {"prototypes": 2}, "b": {"title": "Two b", "samples": None}}},
+    }
+    path = save(tmp_path / "own.yaml", protocols=protocols)
+    first, second = load_manifest(path), load_manifest(path, "second")
+    a, b = load_manifest(path, "second", "a"), load_manifest(path, "second", "b")
+    assert (first.protocol, first.part, first.parts, first.title, first.prototypes) == ("first", "", (), "One", 7)
+    assert (second.protocol, second.part, second.parts, second.title, second.prototypes) == ("second", "", ("a", "b"), "Two", 7)
+    assert (a.part, a.parts, a.title, a.prototypes, a.samples) == ("a", ("a", "b"), "Two", 2, first.samples)
+    assert (b.title, b.prototypes, b.samples) == ("Two b", 7, None)
+    assert first.protocols == b.protocols == ("first", "second")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "part", "message"),
+    [
+        ("third", None, "has no protocol 'third'; it has first, second"),
+        ("second", "c", "has no part 'c'; it has a"),
+        ("first", "a", "has no part 'a'; it has none"),
+    ],
+)
+def test_an_unknown_protocol_or_part(tmp_path: Path, protocol: str, part: str | None, message: str) -> None:
+    path = save(tmp_path / "own.yaml", protocols={"first": {}, "second": {"parts": {"a": {}}}})
+    with pytest.raises(ConfigError, match=message):
+        load_manifest(path, protocol, part)
+
+
+@pytest.mark.parametrize("protocols", [{"first": 1}, {"first": {"parts": {"a": 1}}}, {"first": {"parts": ["a"]}}, {"first": {"parts": None}}, [1]])
+def test_protocols_that_are_no_mappings(tmp_path: Path, protocols: Any) -> None:
+    with pytest.raises(ConfigError, match="must be a mapping of what differs"):
+        load_manifest(save(tmp_path / "own.yaml", protocols=protocols))
+
+
+def test_the_protocols_of_iemocap() -> None:
+    names = ("6way_session5", "4way_session5", "4way_5fold", "mult_4binary")
+    assert load_manifest("iemocap").protocols == names
+    sessions = ("session1", "session2", "session3", "session4", "session5")
+    parts = {name: load_manifest("iemocap", name).parts for name in names}
+    assert parts == {names[0]: (), names[1]: (), names[2]: sessions, names[3]: ("neutral", "happy", "sad", "angry")}
+    assert load_manifest("iemocap", "mult_4binary", "sad").classes == ("not sad", "sad")
+    assert set(load_manifest("iemocap", "mult_4binary", "sad").metrics) >= {"wacc", "waf1"}
