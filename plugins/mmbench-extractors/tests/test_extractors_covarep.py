@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from mmbench.errors import DataError
+from mmbench_extractors import covarep
 from mmbench_extractors.covarep import COVAREPMat
 from mmbench_extractors.options_vision import COVAREPMatConfig
 
@@ -118,6 +120,22 @@ def test_files_cut_short_at_any_place_are_named(tmp_path, compress):
         path.write_bytes(whole[:length])
         with pytest.raises(DataError, match=r"clip\.mat: .*(is no MAT-file|no variable|cut short|does not end)"):
             build().prepare(path)
+
+
+@pytest.mark.parametrize("shape", [(-1, 74), (2, 74), (4, 74), (-3, -74)])
+def test_a_shape_that_the_values_do_not_have_is_named(tmp_path, shape):
+    path = write(tmp_path / "clip.mat", values(3))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<ii", 3, 74), struct.pack("<ii", *shape), 1))
+    with pytest.raises(DataError, match=r"clip\.mat: is damaged: 'features' holds another number of values than its shape \[-?\d, -?74\] says"):
+        build().prepare(path)
+
+
+def test_a_compressed_variable_is_unpacked_up_to_a_limit(tmp_path, monkeypatch):
+    path = write(tmp_path / "clip.mat", np.zeros((200, 74)), compress=True)
+    assert len(build().prepare(path)) == 200
+    monkeypatch.setattr(covarep, "_LARGEST", 10_000)
+    with pytest.raises(DataError, match=r"clip\.mat: is damaged: a compressed variable does not end, or is larger"):
+        build().prepare(path)
 
 
 def test_damaged_bytes_never_end_in_another_error(tmp_path):
