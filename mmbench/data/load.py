@@ -65,6 +65,11 @@ class Source:
         return bool(self.store.document["layout"] == "raw")
 
     @property
+    def extraction(self) -> Mapping[str, Any]:
+        """With which extractors ``mmbench extract`` made the features; empty if it did not."""
+        return self.store.document.get("origin", {}).get("extraction", {})  # type: ignore[no-any-return]
+
+    @property
     def tokenised(self) -> bool:
         """Whether the text has token ids; else there are at most transcripts."""
         return any(f"{split}/tokens/text" in self.store.arrays for split in SPLITS)
@@ -321,7 +326,7 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
         shown |= {name: name for name in names}
     if source.simulated:
         warnings.append("the data are SIMULATED: scores say nothing about the real data set")
-    elif not source.known and not source.raw and source.manifest.layouts:  # of a user's own data nothing is known
+    elif not source.known and not source.raw and not source.extraction and source.manifest.layouts:  # of a user's own data nothing is known
         warnings.append(f"the file is no known copy of {source.manifest.title} (sha256 {source.digest[:16]}...): {_unlike(source, names)}")
     warnings += [notice["text"] for notice in document["notices"] if not notice["modality"]]
     warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
@@ -363,6 +368,7 @@ def _record(source: Source, sound: Store | None, config: DataConfig, dataset: Da
         "known_digest": source.known,
         "reader": document["reader"],
         "layout": document["layout"],
+        **({"extraction": dict(source.extraction)} if source.extraction else {}),
         "modalities": modalities,
         "splits": {name: {"size": len(split), "fingerprint": fingerprint(split.ids)} for name, split in dataset.splits.items()},
         "split_status": status,

@@ -363,8 +363,18 @@ def title(data: Mapping[str, Any]) -> str:
         f"protocol {name}{which}" if name else "",
         f"{origin} ({sizes})" if origin and sizes else origin or sizes,
         " ".join(part for part in (layout if isinstance(layout, str) else "", ", ".join(data.get("modalities", ()))) if part),
+        extracted(data),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def extracted(data: Mapping[str, Any]) -> str:
+    """With which extractors the features in use were made here, if they were."""
+    extraction = data.get("extraction")
+    used = extraction.get("extractors") if isinstance(extraction, dict) else None
+    known = {name: part.get("name") for name, part in used.items() if isinstance(part, dict)} if isinstance(used, dict) else {}
+    names = [str(known[name]).rpartition("/")[2] for name in data.get("modalities", ()) if name in known]
+    return f"features extracted with {', '.join(names)}" if names else ""
 
 
 def several(names: Sequence[str]) -> str:

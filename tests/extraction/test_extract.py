@@ -42,6 +42,8 @@ def test_unaligned(extract, tmp_path) -> None:
         assert len(part) == size
     assert dataset.record["split_status"] == "published"
     assert dataset.record["layout"] == "unaligned"
+    assert dataset.record["extraction"] == written.store.document["origin"]["extraction"]
+    assert not any("no known copy" in warning for warning in dataset.record["warnings"])
     assert any("max_length: 5 clips had more frames; the last 15 frames" in warning for warning in dataset.record["warnings"])
 
 

@@ -261,6 +261,12 @@ def test_missing_predictions_leave_the_oracle_empty_with_a_note(tmp_path: Path) 
     assert any("there are no stored predictions" in note for note in table.notes)
 
 
+def test_features_that_were_extracted_are_said_to_be(tmp_path: Path) -> None:
+    used = {"text": {"name": "mmbench-extractors/hf-text"}, "audio": {"name": "opensmile"}, "aligner": {"name": "mmbench/times"}}
+    make_run(tmp_path, "misa", 1, {"mae": 0.5}, data={"modalities": ["text", "audio"], "extraction": {"extractors": used}})
+    assert only(tmp_path).title.endswith("text, audio; features extracted with hf-text, opensmile")
+
+
 def test_a_metric_that_is_not_installed_is_shown_without_marks(tmp_path: Path) -> None:
     for name, value in (("misa", 0.1), ("mult", 0.2)):
         make_run(tmp_path, name, 1, {"mae": 0.5, "novel": value}, data={"metrics": ["mae", "novel"]})
