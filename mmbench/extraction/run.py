@@ -246,7 +246,7 @@ class Extraction:
         manifest = self.plan.manifest
         facts = [VERSION, content.VERSION, manifest.name, manifest.protocol, manifest.task, manifest.classes, manifest.label_range]
         results = {key: [clip.results[key].parts[-2:] for clip in clips if key in clip.results] for key in self._used(layout)}
-        text = json.dumps([*facts, self.labels, layout, self._most(layout), [clip.name for clip in clips], results])
+        text = json.dumps([*facts, self.labels, layout, self._most(layout), [(clip.split, clip.name) for clip in clips], results])
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _put(self, layout: Layout, replace: bool) -> Written:

@@ -6,8 +6,10 @@ from importlib.util import find_spec
 
 import pytest
 
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, DataError
 from mmbench.extraction.config import load_plan
+from mmbench.extraction.progress import Progress
+from mmbench.extraction.run import Extraction
 from mmbench.files import shipped
 
 from .samples import make_rows, write_manifest
@@ -77,3 +79,15 @@ def test_shipped_configs_are_valid(name) -> None:
         if find_spec(package) is None:
             pytest.skip(f"needs {package}")
     assert load_plan(f"extract/{name}").modalities
+
+
+def test_clips_that_stand_twice_and_folders_without_a_table(plan, tmp_path, raw_folder) -> None:
+    found = plan("audio: {name: toy-sound}")
+    table = raw_folder / "label.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([*rows, rows[1].replace("0009", "9")]) + "\n")
+    with pytest.raises(DataError, match=r"label.csv: the clip vid_0/9 \(vid_0/9\) stands there more than once"):
+        Extraction(found, None, tmp_path / "out", "cpu", Progress())
+    table.unlink()
+    with pytest.raises(DataError, match=r"label\.csv"):
+        Extraction(found, None, tmp_path / "out", "cpu", Progress())
