@@ -74,6 +74,16 @@ def test_one_vector_for_all_has_no_spans_and_neither_has_a_slow_tokenizer(text_f
     assert extractor.spans(TEXT) is None
 
 
+def test_a_tokenizer_without_special_tokens_keeps_one_for_an_empty_text(text_folder):
+    from tokenizers import processors
+
+    extractor = build(text_folder("bert"))
+    extractor.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A")
+    assert len(extractor.prepare("the film")) == len(extractor.spans("the film")) == 2
+    assert extractor.prepare("").tolist() == [extractor.tokenizer.pad_token_id]
+    assert extractor.spans("") == [(0, 0)]
+
+
 def test_the_digest_covers_the_tokenizer_and_the_length(text_folder, tokens_only):
     digests = {build(text_folder("bert")).digest(), build(text_folder("bert"), max_tokens=7).digest(), build(text_folder("roberta")).digest()}
     assert len(digests) == 3
