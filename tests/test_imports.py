@@ -38,6 +38,7 @@ def run(code: str, cwd: Path) -> str:
         ["check", "floor.yaml"],
         ["new", "plugin", "mine"],
         ["test", "--help"],
+        ["extract", "--help"],
     ],
 )
 def test_verbs_without_torch(arguments: list[str], tmp_path) -> None:
