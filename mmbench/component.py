@@ -59,12 +59,18 @@ class Component:
     """What an extractor extracts: ``text``, ``audio``, ``vision``; none named: any."""
     extras: tuple[str, ...] = ()
     """Importable packages that it needs beyond its distribution's own requirements."""
+    install: str = ""
+    """What pip installs to bring the `extras`, such as ``"mmbench-mine[faces]"``; default: the extras' own names."""
     floor: bool = False
     """A model that every table shows, trained as `training` says, whatever the experiment's own training is."""
     training: Mapping[str, Any] = field(default_factory=dict)
     small: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters of a small instance, which the conformance kit builds where it is given no others."""
     api: int = API
+
+    def how_to_install(self, package: str) -> str:
+        """The command that brings one of the `extras`."""
+        return f"pip install '{self.install}'" if self.install else f"pip install {package}"
 
 
 @dataclass(frozen=True)

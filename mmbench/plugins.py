@@ -65,7 +65,7 @@ class Entry:
         if isinstance(error, OSError) and "torchaudio" in str(error):
             return ". torch and torchaudio are of different builds: install both from the same place, in the same version"
         if isinstance(error, ImportError) and missing.partition(".")[0] in self.component.extras:
-            return f". It needs the package {missing!r}: pip install {missing}"
+            return f". It needs the package {missing!r}: {self.component.how_to_install(missing)}"
         return ""
 
 

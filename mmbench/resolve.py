@@ -339,7 +339,9 @@ class Checker:
         for choice in choices:
             component = choice.entry.component
             self.missing += [
-                f"{component.kind} {component.name!r} needs the package {package!r}" for package in component.extras if not find_spec(package)
+                f"{component.kind} {component.name!r} needs the package {package!r}: {component.how_to_install(package)}"
+                for package in component.extras
+                if not find_spec(package)
             ]
 
     def _at(self, location: Location) -> Any:

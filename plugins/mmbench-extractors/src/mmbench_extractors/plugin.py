@@ -60,6 +60,7 @@ def mmbench_components() -> Iterable[Component]:
         needs=frozenset({"waveform"}),
         modalities=("audio",),
         extras=("torchaudio",),
+        install="mmbench-extractors[audio]",
     )
     yield Component(
         kind="extractor",
@@ -71,6 +72,7 @@ def mmbench_components() -> Iterable[Component]:
         needs=frozenset({"features"}),
         modalities=("audio",),
         extras=("opensmile",),
+        install="mmbench-extractors[opensmile]",
     )
     yield Component(
         kind="extractor",
@@ -82,6 +84,7 @@ def mmbench_components() -> Iterable[Component]:
         needs=frozenset({"frames"}),
         modalities=("vision",),
         extras=("av", "PIL"),
+        install="mmbench-extractors[images]",
     )
     yield Component(
         kind="extractor",
@@ -93,6 +96,7 @@ def mmbench_components() -> Iterable[Component]:
         needs=frozenset({"features"}),
         modalities=("vision",),
         extras=("av", "cv2"),
+        install="mmbench-extractors[faces]",
     )
     yield Component(
         kind="extractor",
@@ -104,6 +108,7 @@ def mmbench_components() -> Iterable[Component]:
         needs=frozenset({"features"}),
         modalities=("vision",),
         extras=("av", "mediapipe"),
+        install="mmbench-extractors[mediapipe]",
     )
     yield Component(
         kind="extractor",
@@ -133,4 +138,5 @@ def mmbench_components() -> Iterable[Component]:
         summary="the times of words by forced alignment with a Hugging Face CTC model",
         paper="Graves et al., Connectionist Temporal Classification (2006)",
         extras=("torchaudio",),
+        install="mmbench-extractors[audio]",
     )
