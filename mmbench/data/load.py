@@ -17,7 +17,7 @@ from mmbench.data.audio import open_waveforms
 from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
 from mmbench.data.find import locate
-from mmbench.data.formats import find_format
+from mmbench.data.formats import blaming, find_format
 from mmbench.data.formats.folder import FolderFormat
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Division, Manifest, load_manifest
@@ -119,20 +119,26 @@ def _is_table(path: str | None) -> bool:
 
 def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
     """The store of a file or folder in one of the known formats."""
+    digest, known = None, False
     if path.is_file():
         digests = file_digests(path)
         digest = digests["sha256"]
-        entry, reader = find_format(path, digest, name)
         published = {sha256 for layout in manifest.layouts.values() for sha256 in layout.sha256}
         known = digest in published or digests["sha1"] in manifest.sha1
-    else:
-        entry, reader = find_format(path, None, name)
-    if (sources := reader.sources(path)) != [path]:
+    entry, reader = find_format(path, digest, name)
+    with blaming(entry, path):
+        sources = reader.sources(path)
+    if not sources or (digest is None and path in sources):
+        raise DataError(f"{path}: is a folder, and the format {entry.component.name} reads a file; data.path can name one")
+    if digest is None or sources != [path]:
         digest, known = folder_digest(sources), False
     identity = {"name": entry.component.name, "version": reader.version}
 
     def build(folder: Path) -> None:
-        _write(content.Content(path, manifest, divide(path, manifest, reader.read(path, manifest)), identity), folder)
+        with blaming(entry, path):
+            read = reader.read(path, manifest)
+        with blaming(entry, path, OSError):  # values may be read as they are written; OSError: of the cache
+            _write(content.Content(path, manifest, divide(path, manifest, read), identity), folder)
 
     store = open_or_build(_folder(digest, manifest, [entry.key, reader.version, content.VERSION]), build)
     return Source(manifest, store, path, digest, known)
