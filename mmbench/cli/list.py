@@ -16,7 +16,8 @@ def command(kind: str | None) -> None:
     known = catalogue()
     for each in [kind] if kind else KINDS:
         entries = known.of_kind(each)
-        click.echo(f"{each}s" if entries else f"{each}s: none installed")
+        title = f"{each}{'es' if each.endswith('s') else 's'}"
+        click.echo(title if entries else f"{title}: none installed")
         names = [entry.component.name for entry in entries]
         for entry in entries:
             component = entry.component

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import struct
 import tempfile
 import time
@@ -229,8 +230,10 @@ def file_digests(path: Path) -> dict[str, str]:
 def folder_digest(paths: Sequence[Path]) -> str:
     """sha256 over the names and contents of several files, in any order; remembered by their paths, sizes and times of change."""
     try:
-        files = sorted({path.resolve() for path in paths})
+        files = sorted({Path(os.path.realpath(path)) for path in paths})  # unlike Path.resolve, links in a circle are no error of another kind
         states = [(path, path.stat()) for path in files]
+        if other := [path for path, status in states if not stat.S_ISREG(status.st_mode)]:
+            raise DataError(f"{other[0]}: is no file")  # a pipe would be waited for
         base = os.path.commonpath([path.parent for path in files])
         trace = "\n".join(f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states)
         identity = hashlib.sha256(trace.encode()).hexdigest()

@@ -14,21 +14,18 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmbench.data import raw
+from mmbench.data.array_files import ArrayFile, open_array
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.errors import DataError
 
 PLACES = ("", "features")
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _LISTED = 10
-_DAMAGE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, NotImplementedError)
 
 
 class FolderFormat:
@@ -80,27 +77,10 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in base.glob("*/*/*.np[yz]") if place or path.parent.parent != folder / "features")
 
 
-@dataclass(frozen=True)
-class _File:
-    """The features of a clip, (T, D), read when they are asked for; `key` names the array in a file of several."""
-
-    path: Path
-    key: str | None
-    shape: tuple[int, int]
-    dtype: np.dtype
-
-    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
-        try:
-            array = _read(self.path, self.key).reshape(self.shape)
-        except _DAMAGE as error:
-            raise DataError(f"{self.path}: cannot be read any more: {_reason(error)}") from None
-        return np.asarray(array, dtype)
-
-
-def _features(folder: Path, manifest: Manifest, clips: list[str]) -> tuple[dict[str, dict[str, _File]], list[str]]:
+def _features(folder: Path, manifest: Manifest, clips: list[str]) -> tuple[dict[str, dict[str, ArrayFile]], list[str]]:
     """By modality and clip, its file; and what is wrong with which. Modalities of which there is no file at all are left out."""
     problems: list[str] = []
-    found: dict[str, dict[str, _File]] = {}
+    found: dict[str, dict[str, ArrayFile]] = {}
     for name in manifest.modalities:
         places = {clip: _place(folder, name, clip) for clip in clips}
         if not any(places.values()):
@@ -109,10 +89,11 @@ def _features(folder: Path, manifest: Manifest, clips: list[str]) -> tuple[dict[
         for clip, place in places.items():
             if place is None:
                 problems.append(f"{name} of {clip}: there is no {name}/{clip}.npy")
-            elif isinstance(file := _opened(*place), _File):
-                found[name][clip] = file
-            else:
-                problems.append(f"{place[0].relative_to(folder).as_posix()}{f' ({name})' if place[1] else ''}: {file}")
+                continue
+            try:
+                found[name][clip] = open_array(*place)
+            except ValueError as error:
+                problems.append(f"{place[0].relative_to(folder).as_posix()}{f' ({name})' if place[1] else ''}: {error}")
         widths = Counter(file.shape[1] for file in found[name].values())
         usual = widths.most_common(1)[0][0] if widths else 0
         problems += [
@@ -143,38 +124,3 @@ def _may_have(path: Path, name: str) -> bool:
             return f"{name}.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return True
-
-
-def _opened(path: Path, key: str | None) -> _File | str:
-    """The file, or what is wrong with it."""
-    try:
-        array = _read(path, key)
-    except _DAMAGE as error:
-        return _reason(error)
-    if array.ndim not in (1, 2) or 0 in array.shape:
-        return f"it has the shape {array.shape}, not (frames, width)"
-    if array.dtype.kind not in "fiub":
-        return f"it has values of type {array.dtype}, not numbers"
-    frames, width = array.shape if array.ndim == 2 else (1, array.shape[0])
-    return _File(path, key, (frames, width), array.dtype)
-
-
-def _read(path: Path, key: str | None) -> np.ndarray:
-    """The array, (T, D) or (D,); a ``.npy`` is mapped."""
-    if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    with np.load(path, allow_pickle=False) as archive:
-        if key is None and len(archive.files) != 1:
-            raise ValueError(f"it holds {len(archive.files)} arrays, not one")
-        return archive[archive.files[0] if key is None else key]  # type: ignore[no-any-return]
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return error.strerror or "it cannot be read"
-    text = " ".join(str(error).split())
-    if "pickle" in text or "Python objects" in text:
-        return "it is no array of numbers (pickled objects are not read)"
-    if isinstance(error, (EOFError, zipfile.BadZipFile)) or "file size" in text or "EOF" in text:
-        return f"damaged or cut short ({text:.80})"
-    return text

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmbench import strict_yaml
+from mmbench.data.array_files import ArrayFile, open_array
 from mmbench.errors import ConfigError, DataError
 
 CHOICE = "features.yaml"
@@ -36,28 +37,6 @@ _WORDS = {
     "vision": ("vision", "visual", "video", "face", "manet", "clip", "resnet", "senet", "densenet", "dino", "emonet", "msceleb"),
 }
 MODALITIES = tuple(_WORDS)
-
-
-class NpyFile:
-    """An array (T, D) in a file, or (D,) as (1, D); its values are read when they are asked for. DataError: no array of that kind."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        array = self._map()
-        if array.ndim not in (1, 2) or not array.shape[-1]:
-            raise DataError(f"{path}: has the shape {array.shape}, not (width,) or (frames, width)")
-        self.shape = array.shape if array.ndim == 2 else (1, *array.shape)
-        self.dtype = array.dtype
-
-    def _map(self) -> np.ndarray:
-        try:
-            return np.asarray(np.load(self.path, mmap_mode="r" if self.path.stat().st_size > 1 << 20 else None, allow_pickle=False))
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self.path}: cannot be read as an array: {getattr(error, 'strerror', None) or error}") from None
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """(T, D)"""
-        return self._map().reshape(self.shape).astype(dtype or self.dtype, copy=False)
 
 
 def feature_folders(folder: Path) -> dict[str, Path]:
@@ -105,9 +84,16 @@ def read_utterances(folder: Path, names: Sequence[str], spare: float = 0.0) -> t
     if len(missing) > spare * len(names):
         first = ", ".join(f"{name}.npy" for name in missing[:3])
         raise DataError(f"{folder}: {len(missing)} of {len(names)} utterances have no file there, first {first}")
-    files = {name: NpyFile(folder / f"{name}.npy") for name in sorted(present)}
+    files = {name: _opened(folder / f"{name}.npy") for name in sorted(present)}
     nothing = np.zeros((0, next(iter(files.values())).shape[1] if files else 1), np.float32)
     return [files.get(name, nothing) for name in names], missing
+
+
+def _opened(path: Path) -> ArrayFile:
+    try:
+        return open_array(path)
+    except ValueError as error:
+        raise DataError(f"{path}: cannot be read as an array: {error}") from None
 
 
 def layout_of(features: Iterable[Sequence[Any]]) -> str:
