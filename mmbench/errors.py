@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def printable(line: str) -> str:
+    """A line in which whatever a terminal would obey (from a stranger's file) stands as its escape."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+
+
 class MmbenchError(Exception):
     """Shown as ``error: <message>`` without a traceback; ``exit_code`` is what the command ends with."""
 

@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from mmbench import __version__
-from mmbench.errors import MmbenchError
+from mmbench.errors import MmbenchError, printable
 
 VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
@@ -63,7 +63,7 @@ def main() -> None:
     except click.Abort:
         sys.exit(130)
     except MmbenchError as error:
-        click.echo("\n".join(f"error: {line}" for line in str(error).splitlines()), err=True)
+        click.echo("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()

@@ -113,8 +113,8 @@ def _plain(item: Any) -> Any:
 
 
 def as_text(item: Any) -> str:
-    """A transcript as text; bytes are UTF-8."""
-    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+    """A transcript as text that UTF-8 can write; bytes are UTF-8."""
+    return item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item).encode("utf-8", "replace").decode()
 
 
 def as_pairs(value: Any) -> list[tuple[str, str]]:

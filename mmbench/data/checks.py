@@ -18,7 +18,7 @@ from mmbench.data.ids import fingerprint, video_of
 from mmbench.data.load import assemble, open_source, split_problems
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.statistics import floors, frames
-from mmbench.errors import DataError
+from mmbench.errors import DataError, printable
 
 
 def examine(config: DataConfig, root: Path | None = None) -> tuple[Dataset, list[str]]:
@@ -144,7 +144,7 @@ def describe(data: Dataset | DataConfig | Mapping[str, Any]) -> str:
     if known["ignored_keys"]:
         lines += ["", f"keys that are not read: {', '.join(known['ignored_keys'])}"]
     lines += ["", *(f"warning: {text}" for text in known["warnings"])] if known["warnings"] else []
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:

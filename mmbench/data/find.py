@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmbench.config import DataConfig
+from mmbench.data import pickles
 from mmbench.data.content import LAYOUTS
 from mmbench.data.formats import is_source
 from mmbench.data.manifest import Manifest, load_manifest
@@ -39,6 +40,8 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
             return candidate
         if candidate.is_dir():
             return candidate if config.format is not None else _in_folder(candidate, manifest, config, raw)
+    if other := [path for path in tried if path.exists()]:
+        raise DataError(f"data.path: {other[0]} is neither a file nor a folder")
     raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
 
 
@@ -88,13 +91,26 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) 
         state = "" if folder.is_dir() else ", which does not exist"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
         names = ", ".join([*looked, *tables])
-        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest)}")
+        damaged = _unreadable(folder, manifest)
+        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest)}{damaged}")
     return next(iter(found.values()))
 
 
 def _folders(folder: Path, manifest: Manifest) -> list[Path]:
     """Folders that may be a source as they are: this one, and those of the data set in it."""
     return [folder, *(path for name in manifest.raw if (path := _matching(folder, Path(name).parts, Path.is_dir)))]
+
+
+def _unreadable(folder: Path, manifest: Manifest) -> str:
+    """That a pickle in these folders cannot be read, and why: no format recognises such a one."""
+    paths = sorted(path for place in _folders(folder, manifest) for path in place.glob("*.pkl") if path.is_file())
+    try:
+        for path in paths:
+            if pickles.peek(path) is None:
+                pickles.load(path)
+    except DataError as error:
+        return f". No use is {error}"
+    return ""
 
 
 def _matching(folder: Path, parts: Sequence[str], wanted: Callable[[Path], bool] = Path.is_file) -> Path | None:

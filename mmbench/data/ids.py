@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 # In order of trust: a separator that occurs in no video's name comes first, the underscore (which video names contain) last.
@@ -18,13 +19,16 @@ _SPELLINGS = (
 def canonical_id(spelling: object) -> str:
     """``video/clip`` from ``video$_$0012``, ``video[12]``, ``video/12`` or ``video_12``; leading zeros of the clip are dropped.
 
-    A name in none of these spellings is a video of its own and stays as it is. ValueError: not text, bytes or an integer.
+    A name in none of these spellings is a video of its own and stays as it is. ValueError: not text, bytes or an integer; empty; or with
+    characters that are none (of control, half of a pair), since a fingerprint joins ids by newlines.
     """
     if isinstance(spelling, bytes):
         spelling = spelling.decode()  # a UnicodeDecodeError is a ValueError
     if isinstance(spelling, bool) or not (isinstance(spelling, (str, int)) or hasattr(spelling, "__index__")):
         raise ValueError(f"an id must be text, not {type(spelling).__name__}")
     text = str(spelling).strip()
+    if not text or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError(f"{text!a:.80} is no id: it has characters that cannot be shown" if text else "an id is empty")
     for pattern in _SPELLINGS:
         match = pattern.fullmatch(text)
         if match:

@@ -129,7 +129,7 @@ def _converted(manifest: Manifest, path: Path, name: str | None) -> Source:
     with blaming(entry, path):
         sources = reader.sources(path)
     if not sources or (digest is None and path in sources):
-        raise DataError(f"{path}: is a folder, and the format {entry.component.name} reads a file; data.path can name one")
+        raise DataError(f"{path}: the format {entry.component.name} finds none of its files {'in this folder' if digest is None else 'there'}")
     if digest is None or sources != [path]:
         digest, known = folder_digest(sources), False
     identity = {"name": entry.component.name, "version": reader.version}

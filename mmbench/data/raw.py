@@ -104,6 +104,7 @@ class RawFolder:
                     _check_name(key, row[key].strip())
                 if split not in parts:
                     raise ValueError(f"mode {split!r} is none of {', '.join(SPLITS)}")
+                _canonical(name)
                 targets[split].append(target(row))
                 parts[split].append(row)
             except ValueError as error:

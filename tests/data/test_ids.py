@@ -37,6 +37,7 @@ def test_every_spelling_gives_one_id(video: str, clip: int, zeros: int) -> None:
         ("LQnXVd-PR_Y[10]", "LQnXVd-PR_Y/10"),
         ("Ses05F_script02_1_M004", "Ses05F_script02_1/M004"),
         ("a$_$0000", "a/0"),
+        ("视频é$_$01", "视频é/1"),
         (17, "17"),
         ("nothing-to-split", "nothing-to-split"),
     ],
@@ -45,7 +46,7 @@ def test_spellings_in_the_wild(spelling: object, expected: str) -> None:
     assert canonical_id(spelling) == expected
 
 
-@pytest.mark.parametrize("spelling", [None, 1.5, True, ("video", 1), b"\xff\xfe"])
+@pytest.mark.parametrize("spelling", [None, 1.5, True, ("video", 1), b"\xff\xfe", "", " ", "a\nb$_$1", "a\0_1", "\x1b[31mred_1", "\udcff_1"])
 def test_what_is_no_id_is_refused(spelling: object) -> None:
     with pytest.raises(ValueError):
         canonical_id(spelling)

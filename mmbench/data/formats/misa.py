@@ -31,11 +31,10 @@ class MisaFormat:
     version = 1
 
     def recognises(self, path: Path) -> bool:
-        """A folder with the three pickles, of which one holds samples as MISA has them."""
-        if not all((path / name).is_file() for name in FILES.values()):
-            return False
-        samples = pickles.peek(path / FILES["valid"])
-        return isinstance(samples, list) and bool(samples) and _is_sample(samples[0])
+        """A folder with the three pickles, of which one holds samples as MISA has them; another that is damaged is told when it is read."""
+        return all((path / name).is_file() for name in FILES.values()) and any(
+            _has_samples(path / FILES[split]) for split in ("valid", "test", "train")
+        )
 
     def sources(self, path: Path) -> list[Path]:
         """The three pickles, and the vectors where they are there."""
@@ -58,6 +57,11 @@ class MisaFormat:
                 content.pop("text", None)
         layout = "aligned" if lengths == {1} else "unaligned"
         return {**parts, "layout": layout, "notices": [("", text) for text in notices], "missing": [("text", missing)] if missing else []}
+
+
+def _has_samples(path: Path) -> bool:
+    samples = pickles.peek(path)
+    return isinstance(samples, list) and bool(samples) and _is_sample(samples[0])
 
 
 def _is_sample(sample: Any) -> bool:

@@ -1,0 +1,147 @@
+"""Folders and files that were made to hurt, or that a copy left half: one error that names the thing, and nothing waits, grows or is executed."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from numpy.lib import format as npy
+
+from mmbench import strict_yaml
+from mmbench.cli.data import command
+from mmbench.config import DataConfig
+from mmbench.data.array_files import open_array
+from mmbench.data.checks import describe, examine, facts
+from mmbench.data.load import open_source
+from mmbench.errors import DataError
+
+from . import conversation_fixtures  # noqa: F401  (registers its own)
+from .format_fixtures import FIXTURES, misa, write_folder, write_manifest, write_pickle
+from .samples import make_content
+
+
+def claiming(shape: tuple[int, ...], kind: str = "<f4") -> bytes:
+    """The header of an array that is not there."""
+    file = io.BytesIO()
+    npy.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(10**11, 2), (10**11,), (2**62, 4)])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_claimed_shape_is_compared_with_the_file(tmp_path: Path, shape: tuple[int, ...], suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(claiming(shape) + bytes(64))
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("a.npy", claiming(shape) + bytes(64))
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        open_array(path)
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [">f8", "<f2", "|u1", "<i8", "?"])
+def test_arrays_come_back_as_numpy_wrote_them(tmp_path: Path, version: tuple[int, int], order: str, kind: str) -> None:
+    array = np.asarray(np.arange(12).reshape(4, 3) % 5, dtype=kind, order=order)  # type: ignore[call-overload]
+    with open(tmp_path / "a.npy", "wb") as file:
+        npy.write_array(file, array, version)
+    np.savez_compressed(tmp_path / "a.npz", array)
+    np.savez(tmp_path / "b.npz", text=array[0], audio=array)
+    for found in (open_array(tmp_path / "a.npy"), open_array(tmp_path / "a.npz"), open_array(tmp_path / "b.npz", "audio")):
+        assert (found.shape, found.dtype) == ((4, 3), array.dtype)
+        np.testing.assert_array_equal(np.asarray(found), array)
+    np.testing.assert_array_equal(np.asarray(open_array(tmp_path / "b.npz", "text")), array[:1])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_damage_behind_the_header_is_told_with_the_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    np.save(path, np.ones((40, 3))) if suffix == ".npy" else np.savez(path, np.ones((40, 3)))
+    found, whole = open_array(path), path.read_bytes()
+    path.write_bytes(whole[:400] if suffix == ".npy" else whole[:400] + b"damage" + whole[406:])
+    with pytest.raises(DataError, match=f"a{suffix}: damaged or cut short"):
+        np.asarray(found)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize(("make", "told"), [(pipe, "is no file"), (circle, "cannot be read: Too many levels")])
+@pytest.mark.parametrize("place", ["text/vid_0/0010.npy", "text/vid_0/more.npy"])
+def test_a_pipe_or_a_link_to_itself_among_the_files(tmp_path: Path, make: Callable[[Path], None], told: str, place: str) -> None:
+    path, name, _ = write_folder(tmp_path)
+    (path / place).unlink(missing_ok=True)
+    make(path / place)
+    with pytest.raises(DataError, match=told):
+        open_source(DataConfig(name=name, path=str(path)))
+
+
+def test_a_pipe_for_a_path(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.pkl")
+    with pytest.raises(DataError, match=r"a.pkl is neither a file nor a folder"):
+        open_source(DataConfig(name="mosi", path=str(tmp_path / "a.pkl")))
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        return os.mkdir, (str(Path(os.environ["MMBENCH_CACHE"]) / "executed"),)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"), [(lambda old: old[: len(old) // 2], "damaged or cut short"), (lambda old: pickle.dumps(Trap()), "refused")]
+)
+@pytest.mark.parametrize("name", ["train.pkl", "dev.pkl", "test.pkl"])
+def test_a_pickle_of_misa_that_cannot_be_read_is_named(tmp_path: Path, change: Callable[[bytes], bytes], told: str, name: str) -> None:
+    path, manifest, _ = misa(tmp_path)
+    (path / name).write_bytes(change((path / name).read_bytes()))
+    with pytest.raises(DataError, match=f"{name}: .*{told}"):
+        open_source(DataConfig(name=manifest, path=str(path)))
+    assert not (Path(os.environ["MMBENCH_CACHE"]) / "executed").exists()
+
+
+def test_a_pickle_of_conversations_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path, manifest, protocol = FIXTURES["conversations"](tmp_path)
+    (damaged,) = path.glob("*.pkl")
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    with pytest.raises(DataError, match=rf"was not found.*No use is .*{damaged.name}: .*damaged or cut short"):
+        open_source(DataConfig(name=manifest, protocol=protocol, path=str(path)))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0b", "\x1b[31mred"])
+def test_ids_that_cannot_be_shown(tmp_path: Path, name: str) -> None:
+    content = make_content()
+    manifest = write_manifest(tmp_path, content)
+    content["train"]["id"] = [f"{name}$_${i}" for i in range(len(content["train"]["id"]))]
+    path = write_pickle(tmp_path / "a.pkl", content)
+    result = CliRunner().invoke(command, ["check", str(path), "--as", manifest])
+    assert isinstance(result.exception, DataError)
+    assert "train: id: " in str(result.exception)
+    assert name not in str(result.exception)
+    folder, own, _ = write_folder(tmp_path)
+    table = folder / "label.csv"
+    table.write_text(table.read_text().replace("vid_0", f'"{name}"'))
+    with pytest.raises(DataError, match=r"rows cannot be used|line 2"):
+        open_source(DataConfig(name=own, path=str(folder)))
+
+
+def test_the_page_obeys_no_escape_of_a_file(tmp_path: Path) -> None:
+    content = make_content()
+    manifest = write_manifest(tmp_path, content)
+    content["train"]["\x1b[2Jcleared\nsplits: published"] = 1
+    config = DataConfig(name=manifest, path=str(write_pickle(tmp_path / "a.pkl", content)))
+    page = describe(facts(examine(config)[0]))
+    assert r"keys that are not read: \x1b[2Jcleared\nsplits: published" in page
+    assert strict_yaml.load(Path(manifest))["name"] in page
