@@ -94,7 +94,7 @@ def _labels(dataset: Dataset, manifest: Manifest | None) -> list[dict[str, Any]]
     `published`: of training, and of validation where only both together are published; `held`: what the data have of the same.
     """
     targets = {name: np.asarray(split.target) for name, split in dataset.splits.items()}
-    known = manifest.labels if manifest else None
+    known = manifest.labels if manifest and manifest.labels and manifest.labels.published else None
     values = np.repeat(np.array(known.values, np.float32), known.counts) if known else None  # as many labels as training has
     levels: list[tuple[str, Callable[[np.ndarray], np.ndarray]]]
     if dataset.classes:

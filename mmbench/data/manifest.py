@@ -70,6 +70,7 @@ class Labels(_Part):
 
     values: tuple[float, ...]
     counts: tuple[PositiveInt, ...]
+    published: bool = Field(True, description="false: nobody counted them in the data, so that data are not compared with them")
 
     @model_validator(mode="after")
     def _same_length(self) -> Labels:

@@ -64,7 +64,8 @@ def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, l
     if manifest.part:
         what |= {"protocol": manifest.protocol, "part": manifest.part}
     shapes = {key: [shape.length, shape.width] for key, shape in manifest.layouts[name].shapes.items()}  # type: ignore[index]
-    model = {"shapes": shapes, "labels": manifest.labels.model_dump(), "classes": len(manifest.classes), "unimodal": manifest.unimodal_labels}
+    labels = manifest.labels.model_dump(include={"values", "counts"})
+    model = {"shapes": shapes, "labels": labels, "classes": len(manifest.classes), "unimodal": manifest.unimodal_labels}
     digest = hashlib.sha256(repr((what, model)).encode()).hexdigest()
     target = folder if folder is not None else store_folder(digest, [manifest.name])
     taken = folder is not None and folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))

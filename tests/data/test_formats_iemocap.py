@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mmbench.config import DataConfig
+from mmbench.data.checks import describe
 from mmbench.data.find import locate
 from mmbench.data.formats.conversations import ConversationsFormat
 from mmbench.data.load import load_dataset
@@ -218,6 +219,9 @@ def test_the_binary_tasks_of_mult(tmp_path: Path, part: str, column: int, ids: b
     for split, split_of in found.splits.items():
         assert split_of.target.tolist() == answers[split][:, column].tolist()
         assert split_of.ids[3] == (f"Ses01F_{split}/F003" if ids else f"{split}/3")
+    page = describe(DataConfig(name="iemocap", protocol="mult_4binary", part=part, path=str(path), splits="own"))
+    assert f"not {part}  " in page
+    assert "train as published" not in page  # the manifest's counts of labels were never counted in the file
     with pytest.raises(DataError, match=r"yes or no for each of 4 classes.*Choose another with data.protocol: .*mult_4binary"):
         dataset(tmp_path, path)
 

@@ -154,3 +154,4 @@ def test_what_is_not_known_of_the_binary_tasks_is_not_stated() -> None:
         assert manifest.samples is None
         assert manifest.labels is not None
         assert sum(manifest.labels.counts) == 2717
+        assert not manifest.labels.published
