@@ -17,10 +17,17 @@ AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac")
 VIDEO = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".flv")
 """Endings of videos, most wanted first. Their sound is read too."""
 
+VERSION = 1
+"""Version of the rules below; another version is other samples or images, and so other features."""
+
 INSTALL_AUDIO = "pip install 'mmbench-extractors[audio]'"
 INSTALL_VIDEO = "pip install 'mmbench-extractors[video]'"
 _SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg")
 _STREAMED = 0x7F000000  # a size that large stands in a .wav or .avi whose writer did not know it
+
+
+class MissingLibrary(DataError):
+    """What reads recordings of a kind is not installed: none of them can be read."""
 
 
 def read_audio(path: Path, seconds: float | None = None) -> tuple[np.ndarray, int]:
@@ -82,20 +89,20 @@ def read_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
 
 
 def soundfile() -> Any:
-    """The library soundfile. DataError: it cannot be imported."""
+    """The library soundfile. MissingLibrary: it cannot be imported."""
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        raise DataError(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
+        raise MissingLibrary(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
     return soundfile
 
 
 def pyav() -> Any:
-    """The library PyAV. DataError: it cannot be imported."""
+    """The library PyAV. MissingLibrary: it cannot be imported."""
     try:
         import av
     except (ImportError, OSError) as error:
-        raise DataError(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
+        raise MissingLibrary(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
     return av
 
 

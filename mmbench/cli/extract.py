@@ -40,11 +40,13 @@ def command(
     from mmbench.extraction.config import load_plan
     from mmbench.extraction.progress import Progress
     from mmbench.extraction.run import Extraction
+    from mmbench.extraction.write import refuse_unwritable
 
     plan = load_plan(config, overrides)
     for path in _exports(plan, export).values():
         if path.exists():
             raise DataError(f"--export: {path} is there already; remove it, or choose another name")
+        refuse_unwritable(path.parent, "--export")
     progress = Progress()
     try:
         outcome = Extraction(plan, data_root, out, device, progress).run(jobs, leave_out_failed, replace)

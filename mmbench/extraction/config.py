@@ -27,6 +27,7 @@ class RawConfig(Section):
     name: str = Field(description="a data set's manifest, by name or path")
     path: str | None = Field(None, description="the folder; default: looked for under --data-root")
     protocol: str | None = Field(None, description="one of the manifest's protocols; default: its first")
+    part: str | None = Field(None, description="one part of a protocol that has several")
 
 
 class ExtractConfig(Section):
@@ -69,8 +70,14 @@ def check(document: Document, known: Catalogue) -> Plan:
     checker = Checker(document, known)
     config = checker.section(ExtractConfig, document.value, ())
     raw = config.data if config else None
-    data = DataConfig(name=raw.name, path=raw.path, protocol=raw.protocol) if raw else None
+    data = DataConfig(name=raw.name, path=raw.path, protocol=raw.protocol, part=raw.part) if raw else None
     manifest = checker.manifest(data)
+    if manifest is not None and manifest.parts and not manifest.part:
+        checker.problem(
+            ("data",),
+            f"{manifest.name} {manifest.protocol} has several parts, each a data set of its own: choose one with data.part: "
+            f"{', '.join(manifest.parts)}. What is extracted for one is kept, so that the others cost next to nothing",
+        )
     choices: dict[str, Choice] = {}
     for key in (*MODALITIES, TOKENS, ALIGNER):
         choice = checker.component("aligner" if key == ALIGNER else "extractor", (key,), set())

@@ -31,7 +31,7 @@ from mmbench.extraction.progress import Progress
 from mmbench.extraction.stages import Extractor, build
 from mmbench.extraction.words import split_words
 from mmbench.extraction.worker import Task, cannot_write
-from mmbench.extraction.write import Written, put, refuse_other
+from mmbench.extraction.write import Written, put, refuse_other, refuse_unwritable
 from mmbench.files import write
 
 VERSION = 1
@@ -86,11 +86,14 @@ class Extraction:
 
     def run(self, jobs: int | None, leave_out: bool, replace: bool) -> Outcome:
         """Extract what is missing in the cache and write the data sets. Clips that fail are in the outcome, and in ``failures.csv``."""
+        refuse_unwritable(self.base, "--out")
         tasks = self._tasks()
         if self.failures:
             first, count = self.failures[0], len(self.failures)
             fate = "are left out of the data set" if leave_out else "keep the data set from being written (--leave-out-failed: written without them)"
-            self.progress.say(f"warning: {count} recordings are missing and {fate}; first {first.clip}: {first.modality}: {first.reason}")
+            self.progress.say(
+                f"warning: {count} recordings are missing or cannot be read and {fate}; first {first.clip}: {first.modality}: {first.reason}"
+            )
         else:
             for name in self._layouts():
                 refuse_other(self.base / name, self._digest(name, self.clips), replace)
@@ -151,7 +154,7 @@ class Extraction:
                 if extractor.suffixes and path is None:
                     continue
                 if path is not None and path not in known:
-                    self._fail(clip, key, path, "cannot be read")
+                    self._fail(clip, key, path, _unreadable(path))
                     continue
                 words = tuple(word for word, *_ in clip.words) if key == ALIGNER else ()
                 name = known[path] if path is not None else "" if key == ALIGNER else text_digest(clip.transcript)
@@ -300,6 +303,14 @@ class Extraction:
             write(path, table.getvalue())
         except OSError as error:
             raise DataError(cannot_write(error, self.base, "--out names another folder")) from None
+
+
+def _unreadable(path: Path) -> str:
+    try:
+        with open(path, "rb"):
+            return "cannot be read"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _versions() -> dict[str, str]:

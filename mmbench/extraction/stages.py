@@ -14,6 +14,7 @@ from mmbench.extraction.assemble import Spans
 from mmbench.extraction.config import ALIGNER, TOKENS, Plan
 from mmbench.extraction.worker import Stage, Task, compute
 from mmbench.files import cache_folder
+from mmbench.media import VERSION
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice
 
@@ -72,7 +73,7 @@ def _extractor(plan: Plan, key: str, choice: Choice, folder: Path, device: str) 
         raise ConfigError(
             f"{key}: {choice.entry.key} does not say for which words its frames stand (spans), so they cannot be aligned; remove aligner"
         )
-    identity = json.dumps([choice.entry.key, choice.entry.version, digest, device.partition(":")[0]])
+    identity = json.dumps([VERSION, choice.entry.key, choice.entry.version, digest, device.partition(":")[0]])
     home = cache_folder() / "extracted" / hashlib.sha256(identity.encode()).hexdigest()[:32]
     stage = Stage(key, kind, choice.entry, config, device, home)
     rate = getattr(built, "frame_rate", None)

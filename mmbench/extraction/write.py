@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -25,6 +26,13 @@ class Written:
 
     store: Store
     changed: bool
+
+
+def refuse_unwritable(folder: Path, other: str) -> None:
+    """DataError: nothing can be written to `folder`, which need not be there yet; `other` says what names another one."""
+    there = next(path for path in (folder, *folder.resolve().parents) if os.path.exists(path))  # Path.exists raises where a folder above is closed
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be written: {there} is {'read-only' if there.is_dir() else 'a file'}; {other} names another folder")
 
 
 def refuse_other(folder: Path, digest: str, replace: bool) -> bool:
@@ -55,7 +63,7 @@ def put(folder: Path, content: Content, document: Mapping[str, Any], replace: bo
         sweep(folder.parent)
         free = shutil.disk_usage(folder.parent).free
         if free < needed:
-            raise DataError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; --out names another folder")
+            raise DataError(f"{folder}: {needed / 1e6:.1f} MB are needed and {free / 1e6:.1f} MB are free; --out names another folder")
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         temporary.chmod(0o755)
         write_store(temporary, content.columns, lambda: _document(content, document))

@@ -155,3 +155,26 @@ def test_frames_without_a_place_cannot_be_aligned(extract, raw_folder) -> None:
     write_words(raw_folder, make_rows())
     with pytest.raises(ConfigError, match=r"text: toys/toy-text does not say for which words its frames stand"):
         extract("text: {name: toy-text, spans: false}", "aligner: {name: times}")
+
+
+def test_a_library_that_is_missing_ends_everything_at_once(extract, tmp_path, raw_folder) -> None:
+    for path in raw_folder.glob("Raw/*/*.snd"):
+        path.write_bytes(b"NO READER" + path.read_bytes())
+    with pytest.raises(DataError, match=r"^videos need a reader: pip install reader$"):
+        extract(SOUND)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_read_is_named_with_the_reason(extract, raw_folder) -> None:
+    path = raw_folder / "Raw" / "vid_1" / "0010.snd"
+    path.unlink()
+    path.mkdir()
+    (failure,) = extract(SOUND).failures
+    assert (failure.clip, failure.file, failure.reason) == ("vid_1/0010", str(path), "cannot be read: Is a directory")
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(extract, tmp_path) -> None:
+    (tmp_path / "out").write_text("no folder")
+    with pytest.raises(DataError, match=r"out/tiny: cannot be written: .*out is a file; --out names another folder"):
+        extract(SOUND)
+    assert not list((tmp_path / "cache").glob("extracted/*/*.npy"))

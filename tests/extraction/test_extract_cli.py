@@ -115,8 +115,8 @@ def test_failures_end_with_exit_code_1_and_errors_with_theirs(tmp_path, raw_fold
     assert failed.exit_code == 1
     why = "there is no vid_1/0011 with the ending .snd, .mp4 in Raw/ and wav/"
     assert failed.stderr.splitlines() == [
-        "warning: 1 recordings are missing and keep the data set from being written (--leave-out-failed: written without them); "
-        f"first vid_1/0011: audio: {why}",
+        "warning: 1 recordings are missing or cannot be read and keep the data set from being written "
+        f"(--leave-out-failed: written without them); first vid_1/0011: audio: {why}",
         "failed: vid_1/0010: audio: is damaged",
         f"failed: vid_1/0011: audio: {why}",
         f"2 of 12 clips failed, see {Path('out/tiny/failures.csv')}: no data set was written; --leave-out-failed writes it without them",

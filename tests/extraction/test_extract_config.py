@@ -91,3 +91,11 @@ def test_clips_that_stand_twice_and_folders_without_a_table(plan, tmp_path, raw_
     table.unlink()
     with pytest.raises(DataError, match=r"label\.csv"):
         Extraction(found, None, tmp_path / "out", "cpu", Progress())
+
+
+def test_one_part_of_a_protocol_is_extracted(tmp_path, toy_extractors) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("data: {name: iemocap, protocol: 4way_5fold}\naudio: {name: toy-sound}\n")
+    with pytest.raises(ConfigError, match=r"config.yaml:1:1: data: iemocap 4way_5fold has several parts.*data\.part: session1, session2"):
+        load_plan(path, (), toy_extractors)
+    assert load_plan(path, ("data.part=session3",), toy_extractors).manifest.part == "session3"

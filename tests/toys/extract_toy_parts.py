@@ -11,6 +11,7 @@ import torch
 from mmbench.batch import Sequence
 from mmbench.errors import DataError
 from mmbench.interfaces import FeatureExtractor
+from mmbench.media import MissingLibrary
 
 
 class Sound(FeatureExtractor):
@@ -34,6 +35,8 @@ class Sound(FeatureExtractor):
         if content.startswith(b"SEGV"):
             print("a native library has something to say", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
+        if content.startswith(b"NO READER"):
+            raise MissingLibrary("videos need a reader: pip install reader")
         if content.startswith(b"BROKEN"):
             raise DataError(f"{path_or_text}: is damaged")
         return torch.tensor(list(content), dtype=torch.float32)

@@ -36,6 +36,7 @@ class FaceFinder:
 
     def __init__(self, component: str, min_face: float):
         self.cv2 = import_cv2(component)
+        self.release: str = self.cv2.__version__  # which faces it finds is its own affair
         self.cv2.setNumThreads(1)  # clips are worked on side by side, each by a process of its own
         self.min_face = min_face
         self.cascade = self.cv2.CascadeClassifier(str(Path(self.cv2.data.haarcascades) / CASCADE))
@@ -92,8 +93,8 @@ class OpenCVFace(PreparedFeatures):
         self.frame_rate = config.fps
 
     def facts(self) -> dict[str, Any]:
-        """All options."""
-        return self.config.model_dump()
+        """All options, and the release that finds faces."""
+        return {**self.config.model_dump(), "release": self.finder.release}
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
         """A video as (T, width) float32: T images at `fps`."""

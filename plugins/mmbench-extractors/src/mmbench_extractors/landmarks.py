@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,21 @@ class MediaPipeFace(PreparedFeatures):
         self.detector = detector(config, content)
 
     def facts(self) -> dict[str, Any]:
-        """The options, and the digest of the model's file."""
-        return self.config.model_dump(exclude={"model", "blocks"}) | {"blocks": self.blocks, "model": self.model_digest}
+        """The options, the digest of the model's file, and the release that runs it."""
+        own = {"blocks": self.blocks, "model": self.model_digest, "release": _release()}
+        return self.config.model_dump(exclude={"model", "blocks"}) | own
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
         """A video as (T, width) float32: T images at `fps`."""
         rows = [features(self.detector(image), self.blocks) for image in read_frames(Path(path_or_text), self.config.fps)]
         return torch.from_numpy(np.stack(rows))  # (T, width)
+
+
+def _release() -> str | None:
+    try:
+        return metadata.version("mediapipe")
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def features(result: Any, blocks: Iterable[str]) -> np.ndarray:

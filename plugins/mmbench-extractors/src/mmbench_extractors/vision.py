@@ -47,8 +47,9 @@ class HFVision(PretrainedEncoder):
     def options(self) -> dict[str, Any]:
         """The output, which images are taken, and what is done to them."""
         faces = {"margin", "no_face", "min_face"} if self.finder is None else set()
+        finder = {} if self.finder is None else {"opencv": self.finder.release}
         steps = {name: value for name, value in self.processor.to_dict().items() if name not in UNNAMED and not name.startswith("_")}
-        return {**self.config.model_dump(exclude={"model", *faces}), "preprocessing": steps}
+        return {**self.config.model_dump(exclude={"model", *faces}), "preprocessing": steps, **finder}
 
     def prepare(self, path_or_text: Path | str) -> Tensor:
         """A video as (T, C, H, W) float32: T images at `fps`, preprocessed. An image without a face, with `no_face: zeros`, is nothing but zeros."""
