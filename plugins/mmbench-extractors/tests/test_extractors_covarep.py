@@ -95,7 +95,7 @@ def test_options_are_checked():
         (np.array([["a" * 74]]), "is text, not a matrix"),
         (np.array([["a"] * 74], object), "is a cell array"),
         ({"F0": 1.0}, "is a struct"),
-        (sparse.eye_array(74).tocsc(), "is a sparse matrix"),
+        (sparse.csc_matrix(np.eye(74)), "is a sparse matrix"),
     ],
 )
 def test_other_content_is_named(tmp_path, features, message):
