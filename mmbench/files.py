@@ -49,6 +49,16 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def in_bytes(count: int) -> str:
+    """A number of bytes in the unit that suits it."""
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.4g} {unit}"
+        size /= 1000
+    return f"{size:.4g} GB"
+
+
 def write(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
     """Write bytes, text, or whatever a function writes to a binary file, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as file:

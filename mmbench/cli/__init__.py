@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from mmbench import __version__
-from mmbench.errors import MmbenchError, printable
+from mmbench.errors import DataError, MmbenchError, printable
 
 VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
@@ -65,6 +65,9 @@ def main() -> None:
     except MmbenchError as error:
         click.echo("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
+    except PermissionError as error:  # of a file or folder of the user's, wherever it is looked at
+        click.echo(f"error: {printable(str(error.filename))}: {error.strerror}", err=True)
+        sys.exit(DataError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -22,7 +22,7 @@ from mmbench.data.content import without_ends
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.store import Store
 from mmbench.errors import DataError
-from mmbench.files import replacing
+from mmbench.files import in_bytes, replacing
 
 _BLOCK_BYTES = 8 << 20
 _UNIMODAL = {"text": "T", "audio": "A", "vision": "V"}
@@ -45,7 +45,7 @@ def write_mmsa(store: Store, path: Path, manifest: Manifest) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
         if free < needed:
-            raise DataError(f"{path}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free")
+            raise DataError(f"{path}: {in_bytes(needed)} are needed and {in_bytes(free)} are free")
         with replacing(path) as temporary, open(temporary, "wb") as file:
             content: dict[str, Any] = {split: _split(store, split, manifest) for split in SPLITS}
             content["layout"] = store.document["layout"]

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from mmbench import __version__
 from mmbench.data.manifest import Download, Manifest
 from mmbench.errors import DataError
-from mmbench.files import sync_folder, write_json
+from mmbench.files import in_bytes, sync_folder, write_json
 
 Progress = Callable[[str, int, "int | None"], None]
 """Told the file's name, the bytes there are, and the bytes there will be, if the server said so."""
@@ -150,7 +150,7 @@ def _complete(part: _Part, progress: Progress, wait: float) -> None:
         failures = 0 if part.size > most else failures + 1
         most = max(most, part.size)
         if failures >= ATTEMPTS:
-            kept = f" {_bytes(part.size)} are kept as {part.file.name}." if part.size and part.validator else ""
+            kept = f" {in_bytes(part.size)} are kept as {part.file.name}." if part.size and part.validator else ""
             raise DataError(f"{part.url}: {problem}, {failures} times in a row.{kept} The same command tries again")
         time.sleep(wait * 2 ** max(failures - 1, 0))
 
@@ -203,7 +203,7 @@ def _receive(part: _Part, answer: Any, have: int, progress: Progress) -> None:
     missing = None if part.total is None else part.total - have
     free = shutil.disk_usage(part.file.parent).free
     if missing is not None and free < missing:
-        raise DataError(f"{part.path}: {_bytes(missing)} are still to come and {_bytes(free)} are free. Make room, and the same command goes on")
+        raise DataError(f"{part.path}: {in_bytes(missing)} are still to come and {in_bytes(free)} are free. Make room, and the same command goes on")
     with open(part.file, "ab") as file:
         while block := _read(answer):
             file.write(block)
@@ -212,7 +212,7 @@ def _receive(part: _Part, answer: Any, have: int, progress: Progress) -> None:
         file.flush()
         os.fsync(file.fileno())
     if part.total is not None and have < part.total:
-        raise _CutError(f"the connection ended after {_bytes(have)} of {_bytes(part.total)}")
+        raise _CutError(f"the connection ended after {in_bytes(have)} of {in_bytes(part.total)}")
 
 
 def _read(answer: Any) -> bytes:
@@ -262,15 +262,6 @@ def _checked(download: Download, part: _Part) -> Fetched:
 # what is said
 
 
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.4g} {unit}"
-        size /= 1000
-    return f"{size:.4g} GB"
-
-
 class ProgressLine:
     """How far a download is, on one line of a terminal; nothing where the stream is none."""
 
@@ -279,8 +270,8 @@ class ProgressLine:
 
     def __call__(self, name: str, have: int, total: int | None) -> None:
         if self.stream.isatty() and time.monotonic() - self.last > 0.2:
-            share = f" of {_bytes(total)} ({100 * have // total} %)" if total else ""
-            self.stream.write(f"\r\x1b[K{name}: {_bytes(have)}{share}")
+            share = f" of {in_bytes(total)} ({100 * have // total} %)" if total else ""
+            self.stream.write(f"\r\x1b[K{name}: {in_bytes(have)}{share}")
             self.stream.flush()
             self.shown, self.last = True, time.monotonic()
 

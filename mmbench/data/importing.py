@@ -17,7 +17,7 @@ from mmbench.data.find import data_root, store_place
 from mmbench.data.load import Source, open_source, split_problems
 from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store
 from mmbench.errors import DataError
-from mmbench.files import sync_folder
+from mmbench.files import in_bytes, sync_folder
 
 _BUILDING = ".mmbench-building-"
 
@@ -77,7 +77,7 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         needed, free = (store.folder / ARRAYS).stat().st_size, shutil.disk_usage(folder.parent).free
         if free < needed:
-            raise DataError(f"{folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; --data-root names another folder")
+            raise DataError(f"{folder}: {in_bytes(needed)} are needed and {in_bytes(free)} are free; --data-root names another folder")
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         temporary.chmod(0o755)
         shutil.copyfile(store.folder / ARRAYS, temporary / ARRAYS)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, write_json
+from mmbench.files import cache_folder, in_bytes, write_json
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -82,7 +82,7 @@ def write_store(folder: Path, columns: Mapping[str, Column], document: Callable[
         header[name] = {"dtype": _CODES[columns[name].dtype], "shape": list(columns[name].shape), "data_offsets": [start, end]}
     free = shutil.disk_usage(folder).free
     if free < end:
-        raise DataError(f"{folder.parent}: {end / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free. MMBENCH_CACHE names another folder")
+        raise DataError(f"{folder.parent}: {in_bytes(end)} are needed and {in_bytes(free)} are free. MMBENCH_CACHE names another folder")
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     with open(folder / ARRAYS, "wb") as file:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ from click.testing import CliRunner
 from numpy.lib import format as npy
 
 from mmbench import strict_yaml
+from mmbench.cli import main
 from mmbench.cli.data import command
 from mmbench.config import DataConfig
 from mmbench.data.array_files import open_array
@@ -145,3 +148,19 @@ def test_the_page_obeys_no_escape_of_a_file(tmp_path: Path) -> None:
     page = describe(facts(examine(config)[0]))
     assert r"keys that are not read: \x1b[2Jcleared\nsplits: published" in page
     assert strict_yaml.load(Path(manifest))["name"] in page
+
+
+def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (closed := tmp_path / "closed").mkdir()
+    look = Path.is_file
+
+    def refused(path: Path) -> bool:  # as in a folder that one may not enter; the user who tests may enter all
+        if path.parent == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    monkeypatch.setattr(sys, "argv", ["mmbench", "data", "check", str(closed), "--as", "mosi"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert (end.value.code, capsys.readouterr().err) == (3, f"error: {closed / 'store.json'}: Permission denied\n")

@@ -236,7 +236,7 @@ def test_an_export_replaces_nothing_and_leaves_nothing_half_written(
     assert files(out.parent) == []
     with monkeypatch.context() as patch:
         patch.setattr(export.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(DataError, match=r"are needed and 0.0 GB are free"):
+        with pytest.raises(DataError, match=r"are needed and 0 B are free"):
             write_mmsa(source.store, out, source.manifest)
     write_mmsa(source.store, out, source.manifest)
     size = out.stat().st_size

@@ -62,6 +62,8 @@ def blaming(entry: Entry, path: Path, *others: type[Exception]) -> Iterator[None
     except Exception as error:
         if isinstance(error, (MmbenchError, *others)):
             raise
+        if isinstance(error, PermissionError) and error.filename:
+            raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
         raise DataError(f"{path}: the format {entry.key} (version {entry.version}) failed on it: {one_line(error)}") from error
 
 
