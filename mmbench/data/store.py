@@ -19,7 +19,7 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,32 +227,51 @@ def file_digests(path: Path) -> dict[str, str]:
     return digests
 
 
-def folder_digest(paths: Sequence[Path]) -> str:
+def folder_digest(paths: Iterable[Path]) -> str:
     """sha256 over the names and contents of several files, in any order; remembered by their paths, sizes and times of change."""
     try:
-        files = sorted({Path(os.path.realpath(path)) for path in paths})  # unlike Path.resolve, links in a circle are no error of another kind
-        states = [(path, path.stat()) for path in files]
-        if other := [path for path, status in states if not stat.S_ISREG(status.st_mode)]:
-            raise DataError(f"{other[0]}: is no file")  # a pipe would be waited for
-        base = os.path.commonpath([path.parent for path in files])
-        trace = "\n".join(f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in states)
-        identity = hashlib.sha256(trace.encode()).hexdigest()
+        states = _states(paths)
+        trace = "\n".join(f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in sorted(states.items()))
+        identity = hashlib.sha256(trace.encode("utf-8", "surrogateescape")).hexdigest()
         note = cache_folder() / "data" / "digests" / f"{identity[:32]}.json"
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             known = json.loads(note.read_text(encoding="utf-8"))
             if known["identity"] == identity:
                 return str(known["sha256"])
         whole = hashlib.sha256()
-        for path in files:
+        base = os.path.commonpath({os.path.dirname(path) for path in states})
+        for path in sorted(map(Path, states)):
             content = hashlib.sha256()
             with open(path, "rb") as file:
                 while block := file.read(1 << 20):
                     content.update(block)
-            whole.update(f"{path.relative_to(base).as_posix()} {content.hexdigest()}\n".encode())
+            whole.update(f"{path.relative_to(base).as_posix()} {content.hexdigest()}\n".encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
     _remember(note, {"identity": identity, "sha256": whole.hexdigest()})
     return whole.hexdigest()
+
+
+def _states(paths: Iterable[Path]) -> dict[str, os.stat_result]:
+    """Size and time of change of each file, by its real path. Every start asks this of every file, so it costs one call for each.
+
+    DataError: something that is no file. OSError: a link to nothing, or to itself.
+    """
+    states: dict[str, os.stat_result] = {}
+    folders: dict[str, str] = {}
+    for given in paths:
+        folder, name = os.path.split(given)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        path = os.path.join(folders[folder], name)
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            path = os.path.realpath(path)
+            status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path}: is no file")  # a pipe would be waited for
+        states[path] = status
+    return states
 
 
 def _remember(note: Path, content: Mapping[str, str]) -> None:

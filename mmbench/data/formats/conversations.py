@@ -51,7 +51,7 @@ class ConversationsFormat:
         folder = path if path.is_dir() else path.parent
         files = [file for place in feature_folders(folder).values() for file in place.glob("*.npy")]
         choice = [place / CHOICE for place in (folder, folder / "features") if (place / CHOICE).is_file()]
-        return [*(_pickles(path) if path.is_dir() else [path]), *choice, *sorted(files)]
+        return [*(_pickles(path) if path.is_dir() else [path]), *choice, *files]
 
     def read(self, path: Path, manifest: Manifest) -> Mapping[str, Any]:
         """The splits by the file's lists of dialogues. DataError: no such pickle, or dialogues that do not fit together."""

@@ -73,8 +73,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """Files of NumPy where features may be."""
     for place in PLACES:
         base = folder / place
-        yield from sorted(path for path in base.glob("*/*.npz") if path.parent != folder / "features")
-        yield from sorted(path for path in base.glob("*/*/*.np[yz]") if place or path.parent.parent != folder / "features")
+        yield from (path for path in base.glob("*/*.npz") if path.parent != folder / "features")
+        yield from (path for path in base.glob("*/*/*.np[yz]") if place or path.parent.parent != folder / "features")
 
 
 def _features(folder: Path, manifest: Manifest, clips: list[str]) -> tuple[dict[str, dict[str, ArrayFile]], list[str]]:

@@ -58,7 +58,7 @@ class MeldFormat:
             return [path]
         choice = [place / CHOICE for place in (path, path / "features") if (place / CHOICE).is_file()]
         files = [file for place in feature_folders(path).values() for file in place.rglob("*.npy")]
-        return [*(path / name for name in TABLES.values()), *choice, *sorted(files)]
+        return [*(path / name for name in TABLES.values()), *choice, *files]
 
     def read(self, path: Path, manifest: Manifest) -> Mapping[str, Any]:
         """The splits as published. DataError: a column or file is missing, or a dialogue stands in another split than its number says."""
