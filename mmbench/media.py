@@ -26,7 +26,7 @@ _SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg")
 _STREAMED = 0x7F000000  # a size that large stands in a .wav or .avi whose writer did not know it
 
 
-class MissingLibrary(DataError):
+class MissingLibraryError(DataError):
     """What reads recordings of a kind is not installed: none of them can be read."""
 
 
@@ -89,20 +89,20 @@ def read_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
 
 
 def soundfile() -> Any:
-    """The library soundfile. MissingLibrary: it cannot be imported."""
+    """The library soundfile. MissingLibraryError: it cannot be imported."""
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        raise MissingLibrary(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
+        raise MissingLibraryError(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
     return soundfile
 
 
 def pyav() -> Any:
-    """The library PyAV. MissingLibrary: it cannot be imported."""
+    """The library PyAV. MissingLibraryError: it cannot be imported."""
     try:
         import av
     except (ImportError, OSError) as error:
-        raise MissingLibrary(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
+        raise MissingLibraryError(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
     return av
 
 

@@ -4,15 +4,21 @@ import csv
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from mmbench.cli import cli
+from mmbench.config import DataConfig
 from mmbench.data.ids import fingerprint
+from mmbench.data.load import load_dataset
 from mmbench.strict_yaml import dump
 
 for _module in ("torch", "torchaudio", "transformers", "mmbench_extractors", "soundfile", "av"):
@@ -139,26 +145,42 @@ def build_networks(base) -> None:
     Wav2Vec2ForCTC(config).save_pretrained(base / "ctc")
 
 
-@pytest.fixture(scope="module")
-def mmbench(folder):
-    """Runs the command without a network."""
-    environment = {**os.environ, "MMBENCH_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
-    environment.pop("MMBENCH_DATA", None)
+def features(cache) -> dict[str, int]:
+    """The results in a cache, with the time of their writing."""
+    return {str(path): path.stat().st_mtime_ns for path in cache.glob("extracted/*/*.npy") if not path.name.startswith(".")}
 
-    def call(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "mmbench", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        assert "Traceback" not in done.stdout + done.stderr
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """Runs the command inside this process, which has imported torch already; its extractors run in processes of their own all the same."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MMBENCH_DATA", raising=False)
+
+    def call(*arguments: str, cache: str = "cache", code: int = 0):
+        monkeypatch.setenv("MMBENCH_CACHE", str(folder / cache))
+        done = CliRunner().invoke(cli, arguments)
+        assert done.exit_code == code, f"{done.output}\n{done.exception!r}"
         return done
 
     return call
 
 
-def test_videos_become_a_data_set_that_a_model_trains_on(folder, mmbench) -> None:
-    done = mmbench("extract", "extract.yaml", "--data-root", "root", "--jobs", "1", "--export", "clips.pkl")
-    counts = {line.split()[0]: line.split()[1:4] for line in done.stdout.splitlines()[1:6]}
-    assert counts == {name: ["12", "0", "0"] for name in ("text", "tokens", "audio", "vision", "aligner")}
+def started(folder, cache, *arguments: str) -> subprocess.Popen[str]:
+    """The command as a process, in a session of its own."""
+    environment = {**os.environ, "MMBENCH_CACHE": str(folder / cache), "HF_HUB_OFFLINE": "1"}
+    environment.pop("MMBENCH_DATA", None)
+    command, pipe = [sys.executable, "-m", "mmbench", *arguments], subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=folder, env=environment, start_new_session=True)
+
+
+def table(text) -> dict[str, list[str]]:
+    """By extractor: how many clips are new, cached and failed."""
+    return {line.split()[0]: line.split()[1:4] for line in text.splitlines()[1:6]}
+
+
+def test_videos_become_a_data_set_that_a_model_trains_on(folder, here) -> None:
+    done = here("extract", "extract.yaml", "--data-root", "root", "--jobs", "1", "--export", "clips.pkl")
+    assert table(done.stdout) == {name: ["12", "0", "0"] for name in ("text", "tokens", "audio", "vision", "aligner")}
     document = json.loads((folder / "root" / "clips" / "aligned" / "store.json").read_text())
     assert document["layout"] == "aligned"
     assert document["origin"]["extraction"]["extractors"]["vision"]["name"] == "mmbench-extractors/hf-vision"
@@ -180,35 +202,77 @@ def test_videos_become_a_data_set_that_a_model_trains_on(folder, mmbench) -> Non
             values = aligned[split][name]
             assert values.shape[1] == max(words)
             assert [int((row != 0).any(-1).sum()) for row in values] == words, name
-    checked = mmbench("data", "check", "root/clips/aligned", "--as", "clips.yaml").stdout
-    assert "aligned" in checked
+    assert "aligned" in here("data", "check", "root/clips/aligned", "--as", "clips.yaml").stdout
     (folder / "train.yaml").write_text(
         "data: {name: clips.yaml, features: unaligned}\nmodel: {name: linear}\ntraining: {epochs: 2, batch_size: 4}\nseeds: [1]\n"
     )
-    mmbench("run", "train.yaml", "--data-root", "root", "--device", "cpu")
+    running = started(folder, "cache", "run", "train.yaml", "--data-root", "root", "--device", "cpu")
+    _, err = running.communicate()
+    assert running.returncode == 0, err
+    assert "Traceback" not in err
     results = [json.loads(path.read_text()) for path in folder.glob("runs/train/linear-*/seed-1/result.json")]
     assert [(result["status"], result["data"]["split_status"], result["data"]["layout"]) for result in results] == [
         ("done", "published", "unaligned")
     ]
 
 
-def test_a_broken_video_is_a_failure_and_others_come_from_the_cache(folder, mmbench) -> None:
+def test_killed_half_way_and_started_again_gives_the_same_bytes(folder, here) -> None:
+    if not (folder / "root" / "clips").is_dir():
+        here("extract", "extract.yaml", "--data-root", "root", "--jobs", "1")
+    killed = started(folder, "second", "extract", "extract.yaml", "--out", "again", "--jobs", "1")
+    deadline = time.monotonic() + 300
+    while len(features(folder / "second")) < 30:  # of text and audio, and of vision in part
+        assert killed.poll() is None, killed.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(killed.pid, signal.SIGKILL)  # its processes too, whatever they are writing
+    killed.communicate()
+    kept, total = features(folder / "second"), len(features(folder / "cache"))
+    assert 30 <= len(kept) < total
+    assert not (folder / "again").exists()
+    done = here("extract", "extract.yaml", "--out", "again", "--jobs", "1", cache="second")
+    counts = table(done.stdout)
+    assert counts["text"] == counts["audio"] == ["0", "12", "0"]
+    assert [int(new) + int(cached) for new, cached, _ in counts.values()] == [12] * 5
+    found = features(folder / "second")
+    assert len(found) == total
+    assert {name: found[name] for name in kept} == kept  # and none of them was written again
+    for layout in ("unaligned", "aligned"):
+        names = [path.name for path in (folder / "root" / "clips" / layout).iterdir()]
+        assert sorted(names) == ["arrays.safetensors", "store.json"]
+        for name in names:
+            assert (folder / "again" / "clips" / layout / name).read_bytes() == (folder / "root" / "clips" / layout / name).read_bytes(), name
+
+
+def test_another_extractor_runs_alone_and_a_broken_video_is_a_failure(folder, here) -> None:
+    pytest.importorskip("opensmile", reason="the extra opensmile is not installed")
+    other = ["extract", "extract.yaml", "--jobs", "1", "--set", "audio.name=opensmile", "--out"]
+    if not (folder / "root" / "clips").is_dir():
+        here("extract", "extract.yaml", "--data-root", "root", "--jobs", "1")
+    cached = {name: ["0", "12", "0"] for name in ("text", "tokens", "vision", "aligner")}
+    assert table(here(*other, "smile").stdout) == {**cached, "audio": ["12", "0", "0"]}
+    dataset = load_dataset(DataConfig(name=str(folder / "clips.yaml"), path=str(folder / "smile" / "clips" / "unaligned"), features="unaligned"))
+    for mode in dict.fromkeys(MODES):
+        audio = dataset.splits[mode].inputs["audio"]
+        assert audio.values.shape[2] == 25  # low-level descriptors of eGeMAPS, each 10 ms
+        own = [seconds for seconds, each in zip(SECONDS, MODES, strict=True) if each == mode]
+        np.testing.assert_allclose(audio.mask.sum(1), [100 * seconds for seconds in own], atol=14)
     path = folder / "raw" / "Raw" / "video1" / "0001.mp4"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     try:
-        other = ["--set", "audio.name=opensmile"] if find_spec("opensmile") else []
-        done = mmbench("extract", "extract.yaml", "--out", "other", "--jobs", "1", *other, code=1)
+        done = here(*other, "broken", code=1)
     finally:
         path.write_bytes(whole)
-    assert [path.name for path in (folder / "other" / "clips").iterdir()] == ["failures.csv"]
-    with open(folder / "other" / "clips" / "failures.csv", newline="") as file:
+    assert [path.name for path in (folder / "broken" / "clips").iterdir()] == ["failures.csv"]
+    with open(folder / "broken" / "clips" / "failures.csv", newline="") as file:
         failures = list(csv.DictReader(file))
     assert [(row["split"], row["clip"], row["modality"]) for row in failures] == [
         ("train", "video1/0001", name) for name in ("audio", "vision", "aligner")
     ]
     assert all("is cut short" in row["reason"] for row in failures)
     assert "1 of 12 clips failed" in done.stderr
-    counts = {line.split()[0]: line.split()[1:4] for line in done.stdout.splitlines()[1:6]}
-    first = ["11", "0", "1"] if other else ["0", "11", "1"]
-    assert counts == {"text": ["0", "12", "0"], "tokens": ["0", "12", "0"], "audio": first, "vision": ["0", "11", "1"], "aligner": ["0", "11", "1"]}
+    assert table(done.stdout) == {
+        **{name: ["0", "12", "0"] for name in ("text", "tokens")},
+        **{name: ["0", "11", "1"] for name in ("audio", "vision", "aligner")},
+    }

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmbench.errors import ConfigError, DataError, MmbenchError, PluginError
 from mmbench.files import replacing
-from mmbench.media import MissingLibrary
+from mmbench.media import MissingLibraryError
 from mmbench.plugins import Entry, one_line
 
 
@@ -89,7 +89,7 @@ def _answer(stages: Sequence[Stage], task: Task, current: tuple[int, Any]) -> tu
             current = (-1, None)  # the last one's memory first
             current = (task.stage, _ready(stage))
         result = compute(stage, current[1], task)
-    except (ConfigError, PluginError, MissingLibrary) as error:
+    except (ConfigError, PluginError, MissingLibraryError) as error:
         return Answer(str(error), fatal=True), current
     except Exception as error:
         return Answer(reason(error, task.path)), current

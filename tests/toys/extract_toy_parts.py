@@ -11,7 +11,7 @@ import torch
 from mmbench.batch import Sequence
 from mmbench.errors import DataError
 from mmbench.interfaces import FeatureExtractor
-from mmbench.media import MissingLibrary
+from mmbench.media import MissingLibraryError
 
 
 class Sound(FeatureExtractor):
@@ -36,7 +36,7 @@ class Sound(FeatureExtractor):
             print("a native library has something to say", flush=True)
             os.kill(os.getpid(), signal.SIGSEGV)
         if content.startswith(b"NO READER"):
-            raise MissingLibrary("videos need a reader: pip install reader")
+            raise MissingLibraryError("videos need a reader: pip install reader")
         if content.startswith(b"BROKEN"):
             raise DataError(f"{path_or_text}: is damaged")
         return torch.tensor(list(content), dtype=torch.float32)
