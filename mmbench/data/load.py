@@ -338,8 +338,12 @@ def _warnings(source: Source, config: DataConfig, names: Sequence[str], tokens: 
     warnings += [f"{shown[notice['modality']]}: {notice['text']}" for notice in document["notices"] if notice["modality"] in shown]
     if config.features is not None and config.features != document["layout"]:
         warnings.append(f"data.features says {config.features}, but {'the folder is' if source.raw else 'the file looks'} {document['layout']}")
+    problems = split_problems(source)
+    unnamed = [key for key, published in source.manifest.splits.items() if published.fingerprint is None]
+    if unnamed and not problems and not source.simulated:
+        warnings.append(f"which samples are {', '.join(unnamed)} is not published: their numbers are the published ones, and no more is known")
     if config.splits == "own":
-        warnings += split_problems(source)
+        warnings += problems
     return warnings
 
 

@@ -14,7 +14,7 @@ from mmbench.data.ids import canonical_id
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.protocol import divide
 from mmbench.data.store import Column, column
-from mmbench.errors import DataError
+from mmbench.errors import DataError, printable
 
 VERSION = 1
 """Version of the rules below; another version is another conversion."""
@@ -108,7 +108,7 @@ class RawFolder:
                 targets[split].append(target(row))
                 parts[split].append(row)
             except ValueError as error:
-                problems.append(f"line {line} ({name:.80}): {error}")
+                problems.append(f"line {line} ({printable(name):.80}): {error}")
         if problems:
             more = "; ..." if len(problems) > 10 else ""
             raise DataError(f"{path}: {len(problems)} of {len(rows)} rows cannot be used: {'; '.join(problems[:10])}{more}")

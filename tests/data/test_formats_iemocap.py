@@ -226,6 +226,21 @@ def test_the_binary_tasks_of_mult(tmp_path: Path, part: str, column: int, ids: b
         dataset(tmp_path, path)
 
 
+def test_a_file_that_has_the_published_numbers_alone_is_not_called_more(tmp_path: Path) -> None:
+    sizes = {"train": 2717, "valid": 798, "test": 938}
+    content: dict[str, Any] = {
+        split: {"text": np.ones((size, 1, 1), np.float32), "labels": np.eye(2)[np.arange(4 * size).reshape(size, 4) % 2]}
+        for split, size in sizes.items()
+    }
+    path = write_pickle(tmp_path / "iemocap_data.pkl", content)
+    config = DataConfig(name="iemocap", protocol="mult_4binary", part="sad", path=str(path), modalities=("text",))
+    told = "which samples are train, valid, test is not published: their numbers are the published ones, and no more is known"
+    assert load_dataset(config).record["warnings"].count(told) == 1
+    content["train"] = {key: value[1:] for key, value in content["train"].items()}
+    write_pickle(path, content)
+    assert told not in load_dataset(config.model_copy(update={"splits": "own"})).record["warnings"]
+
+
 def test_the_folder_of_mult_is_found_for_its_protocol_alone(tmp_path: Path) -> None:
     part = {"labels": np.eye(2)[np.arange(12).reshape(3, 4) % 2], **{name: np.ones((3, 20, 2)) for name in ("text", "audio", "vision")}}
     path = write_pickle(tmp_path / "root" / "IEMOCAP" / "MulT" / "iemocap_data.pkl", dict.fromkeys(("train", "valid", "test"), part))
