@@ -38,7 +38,7 @@ VERSION = 1
 """Version of the rules by which a data set is made of what was extracted; another version is another data set."""
 
 FAILURES = "failures.csv"
-_PACKAGES = ("mmbench", "numpy", "torch", "torchaudio", "transformers", "tokenizers", "soundfile", "av")
+_PACKAGES = ("mmbench", "numpy", "torch", "torchaudio", "transformers", "tokenizers", "soundfile", "av", "pillow")
 _UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _STALE = 86400.0
 
