@@ -92,6 +92,12 @@ def test_a_pipe_or_a_link_to_itself_among_the_files(tmp_path: Path, make: Callab
         open_source(DataConfig(name=name, path=str(path)))
 
 
+def test_a_pipe_for_an_array(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="is no file"):
+        open_array(tmp_path / "a.npy")
+
+
 def test_a_pipe_for_a_path(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.pkl")
     with pytest.raises(DataError, match=r"a.pkl is neither a file nor a folder"):
@@ -110,7 +116,7 @@ class Trap:
 def test_a_pickle_of_misa_that_cannot_be_read_is_named(tmp_path: Path, change: Callable[[bytes], bytes], told: str, name: str) -> None:
     path, manifest, _ = misa(tmp_path)
     (path / name).write_bytes(change((path / name).read_bytes()))
-    with pytest.raises(DataError, match=f"{name}: .*{told}"):
+    with pytest.raises(DataError, match=rf"^\S+{name}: .*{told}"):
         open_source(DataConfig(name=manifest, path=str(path)))
     assert not (Path(os.environ["MMBENCH_CACHE"]) / "executed").exists()
 
