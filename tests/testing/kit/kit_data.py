@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import numpy as np
 
 from mmbench.errors import DataError
@@ -31,7 +33,7 @@ class Hasty(Good):
 
 class Undecided(Good):
     def digest(self):
-        return str(id(self))
+        return secrets.token_hex()
 
 
 class Digestless(Good):
