@@ -139,7 +139,8 @@ def describe(data: Dataset | DataConfig | Mapping[str, Any]) -> str:
     lines += [f"protocol     {known['protocol']}" + (f", part {known['part']}" if known["part"] else "")] if known["protocol"] else []
     rows = [[name, part["samples"], part["videos"], part["fingerprint"]] for name, part in known["splits"].items()]
     lines += ["", *_table(["split", "samples", "videos", "ids"], rows)]
-    lines += [f"splits: {known['split_status']}{_comparison(known['published_splits'])}", "", *_modalities(known)]
+    status = {"sizes": "of the published sizes"}.get(known["split_status"], known["split_status"])
+    lines += [f"splits: {status}{_comparison(known['published_splits'])}", "", *_modalities(known)]
     lines += ["", *_label_table(known), "", *_floor_table(known)]
     if known["ignored_keys"]:
         lines += ["", f"keys that are not read: {', '.join(known['ignored_keys'])}"]

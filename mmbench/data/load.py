@@ -361,6 +361,8 @@ def _unlike(source: Source, names: Sequence[str]) -> str:
 def _record(source: Source, sound: Store | None, config: DataConfig, dataset: Dataset, warnings: list[str]) -> Mapping[str, Any]:
     document, manifest = source.store.document, source.manifest
     status = "simulated" if source.simulated else "own" if split_problems(source) or not manifest.splits else "published"
+    if status == "published" and any(split.fingerprint is None for split in manifest.splits.values()):
+        status = "sizes"  # as many as published, and which ones nobody published
     spec, modalities, context = dataset.input_spec(), {}, {}
     for name, part in spec.modalities.items():
         modalities[name] = {"kind": part.kind, "size": part.size, "length": part.length, "mean_frames": _mean_frames(dataset, name)}

@@ -217,7 +217,7 @@ def merged_data(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "name": first["name"],
         "title": str(first.get("protocol_title") or shared.get("title", "")),
         "simulated": any(part.get("simulated") for part in parts),
-        "split_status": "own" if "own" in states else states[0],
+        "split_status": next((state for state in ("own", "sizes") if state in states), states[0]),
         "parts": max((list(part.get("parts", ())) for part in parts), key=len),
         "modalities": list(first.get("modalities", ())),
         "fingerprint": hashlib.sha256("".join(str(part.get("fingerprint")) for part in parts).encode()).hexdigest(),

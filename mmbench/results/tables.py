@@ -354,7 +354,7 @@ def title(data: Mapping[str, Any]) -> str:
     splits = data.get("splits")
     counts = {name: split.get("size") for name, split in splits.items() if isinstance(split, dict)} if isinstance(splits, dict) else {}
     sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
-    origin = {"published": "published split", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
+    origin = {"published": "published split", "sizes": "split of the published sizes", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
     layout = data.get("layout")
     name, divided, part = (data.get(key) for key in ("protocol", "parts", "part"))
     which = f", part {part}" if part else f", mean over {len(divided)} parts ({several(divided)})" if isinstance(divided, list) and divided else ""

@@ -192,6 +192,14 @@ def test_validation_may_be_cut_from_train_where_only_the_union_is_published(writ
         load_dataset(write(content, manifest=manifest))
 
 
+def test_a_split_of_which_nobody_published_the_ids_is_known_by_its_size_alone(write: Any, content: Any) -> None:
+    splits = {name: {"size": size} for name, size in SIZES.items()}
+    assert load_dataset(write(content, manifest={"splits": splits})).record["split_status"] == "sizes"
+    splits["test"]["size"] = 8
+    with pytest.raises(DataError, match="split test is not the published one: 7 samples, 8 are published"):
+        load_dataset(write(content, manifest={"splits": splits}))
+
+
 @pytest.mark.parametrize(
     ("split", "spelling", "message"),
     [("train", "video_0_1", "video_0/1, twice in train"), ("test", "video_0[001]", "video_0/1, in train and in test")],

@@ -191,7 +191,7 @@ def test_title_tells_simulated_split_and_modalities(tmp_path: Path) -> None:
     assert table.title == "SIMULATED CMU-MOSI; train 1284, valid 229, test 8; text, audio"
 
 
-@pytest.mark.parametrize(("status", "words"), [("published", "published split"), ("own", "OWN SPLIT")])
+@pytest.mark.parametrize(("status", "words"), [("published", "published split"), ("sizes", "split of the published sizes"), ("own", "OWN SPLIT")])
 def test_title_tells_whose_split_it_is(tmp_path: Path, status: str, words: str) -> None:
     put(tmp_path, "misa", {"mae": [0.7]}, data={"split_status": status, "layout": "aligned"})
     assert only(tmp_path).title == f"CMU-MOSI; {words} (train 1284, valid 229, test 8); aligned text, audio"
