@@ -52,6 +52,8 @@ def load(path: Path) -> Any:
 
 def _from_zip(content: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(part.file_size for part in archive.infolist()) > len(content):  # torch never compresses; a bomb does
+            raise RefusedError("a zip archive that unpacks to more than the file's size")
         name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
         if name is None:
             raise RefusedError("a zip archive without data.pkl")

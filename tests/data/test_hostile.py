@@ -20,6 +20,7 @@ from mmbench import strict_yaml
 from mmbench.cli import main
 from mmbench.cli.data import command
 from mmbench.config import DataConfig
+from mmbench.data import torch_files
 from mmbench.data.array_files import open_array
 from mmbench.data.checks import describe, examine, facts
 from mmbench.data.load import open_source
@@ -96,6 +97,14 @@ def test_a_pipe_for_an_array(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.npy")
     with pytest.raises(ValueError, match="is no file"):
         open_array(tmp_path / "a.npy")
+
+
+def test_a_compressed_archive_in_the_place_of_a_torch_file(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", bytes(1 << 22))
+    with pytest.raises(DataError, match=r"bomb\.pt: refused: a zip archive that unpacks to more than the file's size"):
+        torch_files.load(path)
 
 
 def test_a_pipe_for_a_path(tmp_path: Path) -> None:
