@@ -40,8 +40,9 @@ LAYOUTS = ("aligned", "unaligned")
 Frames = np.ndarray | Ragged
 """Features (N, T, D): an array, or a list of sequences that is filled up while it is read."""
 
-_UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
-_KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *_UNIMODAL.values()}
+UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
+"""By modality: the key of its own labels."""
+_KEYS = {"id", "raw_text", "text_bert", "regression_labels", "classification_labels", "annotations", *UNIMODAL.values()}
 _BESIDE = ("layout", "notices", "missing", "counted", "divided")
 _FULL = "nothing in the file says which frames are real, so all count as real"
 _EMPTY = "samples have no real frame; their first frame counts as real, since every sample must have one"
@@ -164,7 +165,7 @@ class Content:
     def _unimodal(self, parts: Mapping[str, Mapping[str, Any]]) -> None:
         """Labels of single modalities, as SIMS has them; unusable ones are left out, and that is said."""
         low, high = self.manifest.label_range or (-np.inf, np.inf)
-        for name, key in _UNIMODAL.items():
+        for name, key in UNIMODAL.items():
             holders = [split for split in SPLITS if key in parts[split]]
             if not holders or self.manifest.task != "regression":
                 continue

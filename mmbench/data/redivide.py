@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.content import UNIMODAL
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.store import Store
 from mmbench.errors import DataError
-
-_UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 
 
 def schema(folder: Path, store: Store, held: Manifest, wanted: Manifest) -> dict[str, Any]:
@@ -52,7 +51,7 @@ def _split(store: Store, held: Manifest, split: str) -> dict[str, Any]:
     part: dict[str, Any] = {"id": samples["ids"], "raw_text": samples["transcripts"] or None}
     if held.task == "regression":
         part["regression_labels"] = np.asarray(target)
-        part |= {key: np.asarray(arrays[f"{split}/unimodal/{name}"]) for name, key in _UNIMODAL.items() if f"{split}/unimodal/{name}" in arrays}
+        part |= {key: np.asarray(arrays[f"{split}/unimodal/{name}"]) for name, key in UNIMODAL.items() if f"{split}/unimodal/{name}" in arrays}
     else:
         part["classification_labels"] = [held.classes[i] for i in target]
     if f"{split}/tokens/text" in arrays and "tokens" not in store.document["problems"]:

@@ -39,7 +39,6 @@ VERSION = 1
 
 FAILURES = "failures.csv"
 _PACKAGES = ("mmbench", "numpy", "torch", "torchaudio", "transformers", "tokenizers", "soundfile", "av", "pillow")
-_UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _STALE = 86400.0
 
 
@@ -233,7 +232,7 @@ class Extraction:
             names = self.table.clips[split]
             rows = [i for i, name in enumerate(names) if name in kept]
             keys = {f"{split}/target": "regression_labels" if self.plan.manifest.task == "regression" else "classification_labels"}
-            keys |= {f"{split}/unimodal/{name}": key for name, key in _UNIMODAL.items() if f"{split}/unimodal/{name}" in self.table.columns}
+            keys |= {f"{split}/unimodal/{name}": key for name, key in content.UNIMODAL.items() if f"{split}/unimodal/{name}" in self.table.columns}
             found[split] = {key: self.table.columns[name].rows(0, len(names))[rows] for name, key in keys.items()}
         return found
 

@@ -20,11 +20,11 @@ from typing import Any
 
 from mmbench.data import raw
 from mmbench.data.array_files import ArrayFile, open_array
+from mmbench.data.content import UNIMODAL
 from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.errors import DataError
 
 PLACES = ("", "features")
-_UNIMODAL = {"text": "regression_labels_T", "audio": "regression_labels_A", "vision": "regression_labels_V"}
 _LISTED = 10
 
 
@@ -55,7 +55,7 @@ class FolderFormat:
             key = "regression_labels" if manifest.task == "regression" else "classification_labels"
             unimodal = {
                 label: column.rows(0, column.shape[0])
-                for name, label in _UNIMODAL.items()
+                for name, label in UNIMODAL.items()
                 if (column := table.columns.get(f"{split}/unimodal/{name}")) is not None
             }
             features = {name: [files[clip] for clip in table.clips[split]] for name, files in found.items()}
