@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import subprocess
 import sys
-import time
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -32,8 +26,7 @@ def command(
     rerun: str | None,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
-    from mmbench.errors import ConfigError
-    from mmbench.plugins import catalogue
+    from mmbench.cli.execute import execute, need_torch, prepare_encoders
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import encoder_runs, make_plan, prepare
@@ -47,64 +40,15 @@ def command(
     click.echo(
         f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
     )
-    if find_spec("torch") is None:
-        raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
+    need_torch()
     for folder in encoder_runs(plan, requests):
-        click.echo(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
-        code = subprocess.run([sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--prepare"], check=False).returncode
-        if code:
+        if code := prepare_encoders(folder, device):
             sys.exit(code)
-    display = Display(len(requests))
-    executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: executor.stop())
-    interrupted = 0
-    for outcome in executor.submit(requests):
-        display.outcome(outcome)
-        failed += outcome.status == "failed"
-        interrupted += outcome.status == "interrupted"
-    if executor.stopping:
-        click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept, and the same command goes on from each one's last epoch.")
+    execution = execute(requests, jobs)
+    if execution.stopping:
         sys.exit(130)
     click.echo("")
     click.echo(summary(plan.folder))
     click.echo(f"Runs: {plan.folder}")
-    if failed:
+    if failed or execution.failed:
         sys.exit(1)
-
-
-class Display:
-    """One line per finished run; on a terminal, a last line with what is running."""
-
-    def __init__(self, total: int):
-        self.total = total
-        self.finished = 0
-        self.running: dict[Path, str] = {}
-        self.last: dict[Path, dict[str, Any]] = {}
-        self.started: dict[Path, float] = {}
-        self.live = sys.stdout.isatty()
-
-    def epoch(self, request: Any, told: dict[str, Any]) -> None:
-        """Hear of an epoch of a run."""
-        self.started.setdefault(request.folder, time.time())
-        self.last[request.folder] = told
-        self.running[request.folder] = f"{request.label} {told['epoch']}/{told['of']}"
-        if self.live:
-            line = " | ".join(self.running.values())
-            width = shutil.get_terminal_size()[0]
-            click.echo(f"\r\033[K{line[: width - 1]}", nl=False)
-
-    def outcome(self, outcome: Any) -> None:
-        """Hear of the end of a run."""
-        self.finished += 1
-        folder = outcome.request.folder
-        self.running.pop(folder, None)
-        told = self.last.get(folder)
-        detail = ""
-        if told:
-            value = told["value"]
-            shown = "n/a" if value is None else f"{value:.4g}"
-            detail = f"  epoch {told['epoch']}/{told['of']}  valid {told['metric']} {shown}  {time.time() - self.started[folder]:.1f} s"
-        reason = f"  {outcome.reason}" if outcome.reason else ""
-        clear = "\r\033[K" if self.live else ""
-        click.echo(f"{clear}[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")
