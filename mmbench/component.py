@@ -21,14 +21,15 @@ API = 1
 
 Task = Literal["regression", "classification"]
 TASKS: tuple[Task, ...] = ("regression", "classification")
-KINDS = ("model", "loss", "metric", "extractor", "aligner", "dataset-format", "executor")
+KINDS = ("model", "loss", "metric", "extractor", "aligner", "dataset-format", "executor", "tracker")
 FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
 """The fields of a `Representation` that a loss may need and that an adapter can add."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One thing that a config can name: a model, a loss, a metric, an extractor, an aligner, a data set's format or an executor.
+    """One thing that a user can name: a model, a loss, a metric, an extractor, an aligner, a data set's format, an executor or a
+    tracker.
 
     It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``) that are
     imported on first use.
@@ -173,6 +174,32 @@ class RunOutcome:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class TrackedRun:
+    """One run as a tracker is told of it. `folder` is ``<out>/<experiment>/<label>/seed-<n>``; no tracker writes into it."""
+
+    folder: Path
+    experiment: str
+    label: str
+    """``<model>-<fingerprint>``: one configuration."""
+    name: str
+    """The configuration's name in a table."""
+    model: str
+    seed: int
+    config: Mapping[str, Any]
+    """Every value in force, nested as in the config file."""
+    data: Mapping[str, Any]
+    """What is recorded of the data: name, title, fingerprint, whether they are simulated, splits, ..."""
+    device: str
+    resumed_from: int = 0
+    """The last epoch of an earlier attempt that this one goes on from; 0 for a run that starts."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are made up; wherever numbers of such a run are shown, they are marked SIMULATED."""
+        return bool(self.data.get("simulated"))
+
+
 class DatasetFormat(Protocol):
     """How users have a data set: a file or a folder. `version` changes with the rules by which it is read. Imports no torch."""
 
@@ -209,4 +236,24 @@ class Executor(Protocol):
 
     def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
         """Execute the runs; a failing run never stops the others."""
+        ...
+
+
+class Tracker(Protocol):
+    """Writes down the course of runs elsewhere, one instance for each run. It may raise: it is then switched off for the run, with a warning.
+
+    The calls are `run_start`, `epoch_end` for each epoch in order from the first, `run_end`. Those of a run that was stopped and goes on are the
+    same: a tracker that keeps what an earlier attempt has told passes over the epochs that it has. `run_end` may follow `run_start` at once.
+    """
+
+    def run_start(self, run: TrackedRun) -> None:
+        """Training starts, or goes on."""
+        ...
+
+    def epoch_end(self, run: TrackedRun, epoch: int, values: Mapping[str, float]) -> None:
+        """What an epoch (1, 2, ...) gave: ``train/<term>``, ``gradient/<term>``, ``valid/<score>``, ``lr``, ``seconds``. Some may be NaN."""
+        ...
+
+    def run_end(self, run: TrackedRun, result: Mapping[str, Any]) -> None:
+        """The run has ended as its ``result.json`` says: `status` is ``done``, ``failed`` or ``interrupted``, `metrics` has the test scores."""
         ...

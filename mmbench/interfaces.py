@@ -22,11 +22,14 @@ from mmbench.component import (
     RepresentationSpec,
     RunOutcome,
     RunRequest,
+    TrackedRun,
+    Tracker,
 )
 
 __all__ = [
     "Aligner", "AlignmentLoss", "Component", "DatasetFormat", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel",
     "InputSpec", "Metric", "ModalitySpec", "RepresentationSpec", "RunOutcome", "RunRequest",
+    "TrackedRun", "Tracker",
 ]  # fmt: skip
 
 

@@ -20,6 +20,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from mmbench import tracking
+from mmbench.component import TrackedRun
 from mmbench.errors import MmbenchError, RunError
 from mmbench.files import write, write_json
 from mmbench.plugins import catalogue, one_line
@@ -44,10 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with _lock(options.folder):
             (options.folder / "result.json").unlink(missing_ok=True)  # of an interrupted attempt
-            result = _guarded(options.folder, options.device, stop)
+            tracked = tracking.Tracking()
+            result = _guarded(options.folder, options.device, stop, tracked)
             result["started"] = datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds")
             result["seconds_total"] = round(time.time() - started, 2)
-            write_json(options.folder / "result.json", result)
+            _write_result(options.folder, result, tracked)
             if result["status"] == "done":
                 (options.folder / "last.pt").unlink(missing_ok=True)
     except BlockingIOError:
@@ -104,7 +107,16 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _guarded(folder: Path, device: str, stop: _Stop) -> dict[str, Any]:
+def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracking) -> None:
+    """The result stands before the trackers hear of it; what fails in them is added."""
+    result |= {"warnings": list(tracked.warnings)} if tracked.warnings else {}
+    write_json(folder / "result.json", result)
+    tracked.end(result)
+    if tracked.warnings != result.get("warnings", []):
+        write_json(folder / "result.json", {**result, "warnings": tracked.warnings})
+
+
+def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking) -> dict[str, Any]:
     """The result of the run, whatever happens in it."""
     from mmbench.resolve import load
 
@@ -112,12 +124,13 @@ def _guarded(folder: Path, device: str, stop: _Stop) -> dict[str, Any]:
     try:
         (resolved,) = load(folder / "config.yaml")
         result.update(_identity(resolved, folder))
+        tracked.classes = tracking.load(tracking.names())
         from mmbench.training.loop import Interrupted
     except Exception as error:
         result["reason"] = _reason(error)
         return result
     try:
-        _run(resolved, folder, device, stop, result)
+        _run(resolved, folder, device, stop, result, tracked)
     except Interrupted:
         result.update(status="interrupted", reason="stopped on request after a step; the last epoch's checkpoint stands")
     except Exception as error:
@@ -150,7 +163,7 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dict[str, Any]) -> None:
+def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dict[str, Any], tracked: tracking.Tracking) -> None:
     """Train, score and write predictions; what is known goes into `result` as soon as it is, so that a failure keeps it."""
     import numpy as np
 
@@ -192,6 +205,11 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         last = history[-1]
         print(json.dumps({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])}))
         sys.stdout.flush()
+        tracked.epochs(history)
+
+    def on_start(history: list[dict[str, Any]]) -> None:
+        identity = {key: result[key] for key in ("experiment", "label", "name", "model", "seed", "data")}
+        tracked.start(TrackedRun(folder.resolve(), **identity, config=resolved.to_dict(), device=str(device), resumed_from=len(history)), history)
 
     encoders = build_encoders(resolved)
     result["encoders"] = {modality: encoder.digest() for modality, encoder in encoders.items()}  # as they came, before training
@@ -199,7 +217,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     network = Network(resolved, learning.input_spec(), seed, encoders).to(device)
     result["adapters"] = network.adapters.describe() if network.adapters is not None else []
     higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
-    protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch)
+    protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch, on_start)
     valid = TensorSplit(learning.splits["valid"], device)
     started = time.perf_counter()
     progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)

@@ -45,7 +45,9 @@ def prepare_encoders(folder: Path, device: str) -> int:
 def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
     """Execute the runs with the local executor, a line for each on the terminal. Ctrl-C asks them to stop after their step."""
     from mmbench.plugins import catalogue
+    from mmbench.tracking import choose
 
+    choose(())  # those of the environment, which the runs inherit
     display = Display(len(requests))
     executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
     before = {number: signal.signal(number, lambda *_: executor.stop()) for number in (signal.SIGINT, signal.SIGTERM)}

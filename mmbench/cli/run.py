@@ -14,6 +14,7 @@ from mmbench.cli.options import experiment_options
 @click.argument("config")
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
+@click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
 def command(
     config: str,
@@ -23,6 +24,7 @@ def command(
     out: Path,
     data_root: Path | None,
     jobs: int | None,
+    trackers: tuple[str, ...],
     rerun: str | None,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
@@ -30,7 +32,9 @@ def command(
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import encoder_runs, make_plan, prepare
+    from mmbench.tracking import choose
 
+    choose(trackers)
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
         click.echo(f"warning: {warning}", err=True)

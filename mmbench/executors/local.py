@@ -124,7 +124,7 @@ class LocalExecutor:
             return RunOutcome(run, "failed", "another process is executing this run")
         try:
             result = json.loads((run.folder / "result.json").read_text())
-            status, reason = str(result["status"]), str(result["reason"])
+            status, reason = str(result["status"]), "; ".join([*filter(None, [str(result["reason"])]), *map(str, result.get("warnings", ()))])
         except (OSError, ValueError, KeyError, TypeError):
             status, reason = "", ""
         if status and code == EXIT.get(status):

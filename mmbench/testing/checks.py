@@ -72,6 +72,7 @@ CHECKS: tuple[Check, ...] = (
     *_checks("aligner", "data", "contract", "digest"),
     *_checks("dataset-format", "data", "contract", "foreign"),
     *_checks("executor", "executors", "outcomes"),
+    *_checks("tracker", "trackers", "course", "values", "resumed"),
 )
 
 

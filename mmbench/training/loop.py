@@ -45,6 +45,8 @@ class Protocol:
     fingerprint: str
     stop_requested: Callable[[], bool] = lambda: False
     on_epoch: Callable[[list[dict[str, Any]]], None] = lambda history: None
+    on_start: Callable[[list[dict[str, Any]]], None] = lambda history: None
+    """Told of the epochs of earlier attempts, before the first that is trained."""
 
 
 @dataclass
@@ -73,6 +75,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     last, best = protocol.folder / "last.pt", protocol.folder / "best.pt"
     if last.is_file():
         progress = Progress(**load_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, train.device))
+    protocol.on_start(progress.history)
 
     while progress.epoch < training.epochs and not _stopped_early(progress, training):
         epoch = progress.epoch + 1

@@ -119,6 +119,10 @@ BROKEN = [
     ("kit", "executor:forgetful", "outcomes", r"expected one outcome for each run; seen \['first'\]"),
     ("kit", "executor:lying", "outcomes", "expected a failed run where its folder holds nothing; seen done"),
     ("kit", "executor:silent", "outcomes", "expected a reason of one line"),
+    ("kit", "tracker:writer", "course", "expected that the run's own folder is left alone; seen mine.txt"),
+    ("kit", "tracker:lucky", "course", "expected that the global random numbers are left alone"),
+    ("kit", "tracker:rounding", "values", "seen OverflowError: cannot convert float infinity to integer"),
+    ("kit", "tracker:once-only", "resumed", "seen FileExistsError"),
 ]
 GOOD = [
     "model:good",
@@ -132,6 +136,7 @@ GOOD = [
     "loss:plain",
 ]
 GOOD += ["metric:good", "metric:classes", "extractor:good", "extractor:waves", "aligner:good", "dataset-format:folder", "executor:executor"]
+GOOD += ["tracker:tracker"]
 REFERENCES = {"doubled": lambda p, y: sum(abs(a - b) for a, b in zip(p, y, strict=True)) / len(y)}
 REFERENCES["good"] = REFERENCES["doubled"]
 COMMON = ("declaration", "config")  # of all kinds alike

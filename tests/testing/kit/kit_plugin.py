@@ -94,3 +94,5 @@ def mmbench_components():
         yield Component("dataset-format", kebab(target), f"kit_data:{target}", "a test")
     for target in ("Executor", "Forgetful", "Lying", "Silent"):
         yield Component("executor", kebab(target), f"kit_rest:{target}", "a test")
+    for target in ("Tracker", "Writer", "Rounding", "Lucky", "OnceOnly"):
+        yield Component("tracker", kebab(target), f"kit_rest:{target}", "a test")

@@ -1,6 +1,8 @@
-"""Metrics, extractors and executors: ones that keep every contract, and ones that break one each."""
+"""Metrics, executors and trackers: ones that keep every contract, and ones that break one each."""
 
 from __future__ import annotations
+
+import random
 
 import numpy as np
 
@@ -95,3 +97,36 @@ class Silent(Executor):
     def submit(self, runs):
         for run in runs:
             yield RunOutcome(run, "failed")
+
+
+class Tracker:
+    """It listens."""
+
+    def run_start(self, run):
+        pass
+
+    def epoch_end(self, run, epoch, values):
+        pass
+
+    def run_end(self, run, result):
+        pass
+
+
+class Writer(Tracker):
+    def epoch_end(self, run, epoch, values):
+        (run.folder / "mine.txt").write_text(str(epoch))
+
+
+class Rounding(Tracker):
+    def epoch_end(self, run, epoch, values):
+        self.rounded = {name: round(value) for name, value in values.items()}
+
+
+class Lucky(Tracker):
+    def run_start(self, run):
+        self.name = random.random()
+
+
+class OnceOnly(Tracker):
+    def run_start(self, run):
+        (run.folder.parents[1] / "mine").mkdir()
