@@ -8,10 +8,14 @@ from typing import Any
 
 import click
 
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", callback=lambda context, option, value: _device(value)
+)
+
 _OPTIONS = [
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, for example training.epochs=10. Repeatable."),
     click.option("--seeds", metavar="SEEDS", help="For example 1-5 or 1,3,7."),
-    click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", callback=lambda context, option, value: _device(value)),
+    device_option,
     click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where the run folders go."),
     click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA)."),
 ]
