@@ -19,13 +19,12 @@ from typing import Any
 import numpy as np
 
 from mmbench.component import Metric
-from mmbench.data.ids import video_of
 from mmbench.errors import ConfigError, MmbenchError
-from mmbench.metrics import checked, keys
+from mmbench.metrics import keys
+from mmbench.results.comparison import Comparison, Contest
 from mmbench.results.parts import Groups, Home, all_parts, homes, joined, mean_of, mean_table, merged_data
-from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord
-from mmbench.results.statistics import DRAWS, Interval, Resampling, Score, scorer
+from mmbench.results.statistics import DRAWS
 from mmbench.results.tables import Cell, Column, Identity, Row, build, cell, column, identities, known_metrics, notes_on, title
 from mmbench.strict_yaml import load_document
 
@@ -44,7 +43,7 @@ class GridCell:
     status: str
     score: Cell
     total: int
-    difference: Interval | None = None
+    difference: Comparison | None = None
     adapters: tuple[Mapping[str, Any], ...] = ()
     collapsed: int = 0
     reason: str = ""
@@ -181,8 +180,7 @@ def _grid(home: Home, groups: Groups, key: str, known: Mapping[str, Metric], dra
             notes.append(f"{place[0]}, {place[1]}: is there twice; {first.folder} counts, {configuration.folder} does not")
     seeds = sorted({record.seed for record in methods if record.seed is not None})
     cells = {place: _cell(configuration, key, len(seeds)) for place, configuration in placed.items()}
-    scores = {part: scorer(key, tuple(own.get("classes", ())), known) for part, own in each.items()}
-    differences, problems = _differences(placed, cells, scores, str(data.get("task", "regression")), draws)
+    differences, problems = _differences(placed, cells, key, known, draws)
     cells = {place: replace(content, difference=differences.get(place)) for place, content in cells.items()}
     untold = {
         part: notes_on([record for record in groups[identity] if record.status not in ("incompatible", "pending", "running")])
@@ -297,79 +295,20 @@ def _cell(configuration: Configuration, key: str, total: int) -> GridCell:
     )
 
 
-class _Part:
-    """The test samples of one part (or of the data set), and its draws."""
-
-    def __init__(self, score: Score, task: str, position: int, draws: int):
-        self.score, self.task, self.position, self.draws = score, task, position, draws
-        self.drawing: Resampling | None = None
-        self.ids: tuple[str, ...] = ()
-        self.target = np.empty(0)
-
-    def scores(self, configuration: Configuration, streams: dict[frozenset[str], int]) -> np.ndarray:
-        """Scores (1 + draws, S) of its runs on each draw, seeds ascending. Raises MmbenchError or ValueError."""
-        ids, target, prediction = _predictions(configuration, self.position, self.task)
-        if self.drawing is None:
-            stream = streams.setdefault(frozenset(map(video_of, ids)), len(streams))  # parts of the same videos are drawn together
-            self.drawing, self.ids, self.target = Resampling(ids, len(prediction), self.draws, stream), ids, target
-        if ids != self.ids or not np.array_equal(self.target, target):
-            raise ValueError("its test samples are not those of the other runs")
-        return self.drawing.scores(self.score, prediction, target)
-
-
 def _differences(
-    placed: Mapping[tuple[str, str], Configuration],
-    cells: Mapping[tuple[str, str], GridCell],
-    scorers: Mapping[str, Score],
-    task: str,
-    draws: int,
-) -> tuple[dict[tuple[str, str], Interval], list[str]]:
+    placed: Mapping[tuple[str, str], Configuration], cells: Mapping[tuple[str, str], GridCell], key: str, known: Mapping[str, Metric], draws: int
+) -> tuple[dict[tuple[str, str], Comparison], list[str]]:
     """The difference of each complete cell to the complete reference of its row, and notes on what cannot be compared."""
-    found: dict[tuple[str, str], Interval] = {}
-    problems = []
-    parts = [_Part(score, task, position, draws) for position, score in enumerate(scorers.values())]
-    streams: dict[frozenset[str], int] = {}
-    for row in sorted({row for row, _ in cells}):
-        complete = [name for own, name in cells if own == row and cells[own, name].status == "done"]
-        if NONE not in complete:
-            if any(name != NONE for name in complete):
-                problems.append(f"{row}: no difference is shown, since it is not there without an extra loss, with every seed")
-            continue
-        reference: np.ndarray | None = None
-        for name in (NONE, *sorted(set(complete) - {NONE})):
-            try:
-                scores = np.mean([part.scores(placed[row, name], streams) for part in parts], axis=0)
-            except (MmbenchError, ValueError) as error:
-                problems.append(f"{row}, {name}: no difference is shown: {error}")
-                if name == NONE:
-                    break
-                continue
-            if reference is None:
-                reference = scores
-            else:
-                found[row, name] = _interval([part.drawing for part in parts if part.drawing], scores, reference)
-    return found, problems
-
-
-def _interval(drawings: Sequence[Resampling], scores: np.ndarray, reference: np.ndarray) -> Interval:
-    """The difference of means over parts; the seeds are drawn once for all parts."""
-    interval = drawings[0].interval(scores, reference)
-    return interval if all(drawing.videos > 1 for drawing in drawings) else Interval(interval.difference, np.nan, np.nan)
-
-
-def _predictions(configuration: Configuration, position: int, task: str) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """Ids, targets (N,) and predictions (S, N) or (S, N, C) on one part's test split, seeds ascending. Raises MmbenchError or ValueError."""
-    found = []
-    for seed in sorted(configuration.done):
-        splits = read_predictions(configuration.done[seed][position].folder / NAME)
-        if "test" not in splits:
-            raise ValueError("no test predictions are stored")
-        found.append(splits["test"])
-    ids, target, _ = found[0]
-    if any(other[0] != ids or not np.array_equal(other[1], target) for other in found):
-        raise ValueError("its seeds have different test samples")
-    pairs = [checked(prediction, target, task) for _, _, prediction in found]  # type: ignore[arg-type]
-    return ids, pairs[0][1], np.stack([prediction for prediction, _ in pairs])
+    complete = [place for place in sorted(cells, key=lambda place: (place[0], place[1] != NONE, place[1])) if cells[place].status == "done"]
+    rows = {row: [name for own, name in complete if own == row] for row in sorted({row for row, _ in complete})}
+    alone = [row for row in rows if NONE not in rows[row]]
+    problems = [f"{row}: no difference is shown, since it is not there without an extra loss, with every seed" for row in alone]
+    named = {f"{row}, {name}": (row, name) for row, found in rows.items() if NONE in found for name in found}
+    contest = Contest({name: placed[place].done for name, place in named.items()}, known, draws)
+    problems += [f"{name}: no difference is shown: {problem}" for name, problem in contest.problems.items()]
+    told = {name: place for name, place in named.items() if place[1] != NONE and not contest.problems.keys() & {name, f"{place[0]}, {NONE}"}}
+    found = {place: contest.compare(name, f"{place[0]}, {NONE}", key) for name, place in told.items()}
+    return found, problems + [f"{c.first}: no interval is shown: {c.reason}" for c in found.values() if c.reason]
 
 
 def _text(value: Any) -> str:

@@ -1,17 +1,31 @@
-"""How sure is a difference between two configurations? A paired bootstrap over seeds and test videos. NumPy alone.
+"""How sure is a difference between two configurations? It varies with the seeds and with the test videos, and both are counted. NumPy alone.
 
-Two things are drawn again: the seeds (the same for both configurations, which is what pairs them) and the videos of the test split, since
-utterances of one video are not independent. A draw with seed weights u and video counts v gives the difference
+The score difference d_sv of seed s (paired: the same seed for both) on test video v is that of a crossed design, mu + a_s + b_v + e_sv. The variance
+of the mean difference over S seeds and K videos is
 
-    sum_s u_s [ score(A_s, v) - score(B_s, v) ]
+    V = V_seeds + max(0, V_videos - V_both)                          (the method of moments, as in readers x cases studies: Hillis, 2007)
 
-and the 2.5th and 97.5th percentile of the draws are the interval. Seeds and videos are crossed (Owen, The pigeonhole bootstrap, 2007).
-Of S seeds, S - 1 are drawn, which makes the variance of the draws the unbiased one (Rao and Wu, 1988): with five seeds the plain bootstrap's is
-a fifth too small. Where nearly all of the noise is the seeds', five of them still cover less than 95 % (tests: about 88 %).
+    V_seeds   sample variance of the S differences on the whole test set, over S: contains a_s and e_sv
+    V_videos  variance of the mean difference over draws of videos: contains b_v and e_sv
+    V_both    what both contain, e_sv: (mean over s of the variance of d_s over draws - V_videos) / (S - 1)
+
+Videos are drawn as wholes (utterances of one video are not independent), the same ones for every run; K - 1 of K are drawn, which makes the variance
+of the draws the unbiased one (Rao and Wu, 1988). So any metric has a V_videos, not only means.
+
+The interval is difference ± t_df sqrt(V), and p is that of the same t distribution, so that they never contradict each other. The degrees of freedom
+are Satterthwaite's (1946) with shares w of V that lean to the component with fewer of its own:
+
+    df = 1 / (w_seeds^2 / (S - 1) + w_videos^2 / (K - 1)),   w_i proportional to V_i (df_i + 2) / df_i
+
+(df + 2) / df = E[V_i^2] / E[V_i]^2 is our choice: a V_seeds that came out small by chance makes both sqrt(V) and t too small, and with plain shares
+three seeds cover 92.5 % (with these 94 %). A bootstrap that draws seeds too, and takes percentiles, covers about 88 % with five seeds where the noise
+is the seeds', and 99 % where it is e_sv's (Owen, The pigeonhole bootstrap, 2007). Measured coverage: benchmarks/results/coverage.csv.
+With two seeds it can be 92 %; one seed says nothing of seeds, and its interval is over videos alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,17 +39,26 @@ from mmbench.errors import ConfigError
 DRAWS = 2000
 SEED = 20260
 LEVEL = 0.95
+UNITS = ("video", "utterance")
+"""What is drawn: whole videos, or single utterances (as if they were independent, which those of one video are not)."""
+FLIPS, SOME_FLIPS = 20, 2**17
+"""Up to so many seeds every flip of signs is counted; with more, so many random ones."""
+ROUNDING = 1e-12
+"""Differences of scores below it are none: sums of the same numbers in another order differ by so much."""
 
 Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference of mean scores and the interval around it; both ends are NaN where there are too few videos, or a draw has no score."""
+    """A difference of mean scores, the interval around it and its p; all but the difference are NaN where they cannot be told."""
 
     difference: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    df: float = math.nan
+    """Degrees of freedom of the t distribution behind interval and p."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -162,28 +185,26 @@ def scorer(key: str, classes: Sequence[str], known: Mapping[str, Metric]) -> Sco
 
 
 class Resampling:
-    """Draws of seeds and of test videos, shared by all comparisons on one test split. `ids`: canonical, ``<video>/<utterance>``.
+    """Draws of test videos, shared by all comparisons on one test split. `ids`: canonical, ``<video>/<utterance>``.
 
     The generator is fixed: the same runs give the same interval on every machine. `stream`: another one for videos that are drawn independently.
+    `unit`: ``video``, or ``utterance`` to draw samples as if each were a video of its own.
     """
 
-    def __init__(self, ids: Sequence[str], seeds: int, draws: int = DRAWS, stream: int = 0):
-        names, self.video = np.unique([video_of(name) for name in ids], return_inverse=True)  # (N,)
-        self.videos, self.seeds = len(names), seeds
+    def __init__(self, ids: Sequence[str], draws: int = DRAWS, stream: int = 0, unit: str = "video"):
+        names, self.video = np.unique([video_of(name) for name in ids] if unit == "video" else ids, return_inverse=True)  # (N,)
+        self.videos = len(names)
         generator = np.random.default_rng([SEED, stream] if stream else SEED)
-        counts = generator.multinomial(self.videos, np.full(self.videos, 1 / self.videos), draws)
+        counts = generator.multinomial(max(1, self.videos - 1), np.full(self.videos, 1 / self.videos), draws)
         self.counts = np.concatenate([np.ones((1, self.videos), counts.dtype), counts])  # (1 + draws, K); the first is the sample itself
-        drawn = max(1, seeds - 1)
-        weights = generator.multinomial(drawn, np.full(seeds, 1 / seeds), draws) / drawn
-        self.weights = np.concatenate([np.full((1, seeds), 1 / seeds), weights])  # (1 + draws, S)
 
     def scores(self, score: Score, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
-        """The scores (1 + draws, S) of predictions (S, N) or (S, N, C) on each draw of videos."""
+        """The scores (1 + draws, S) of predictions (S, N) or (S, N, C) on the test set, then on each draw of videos."""
         additive = ADDITIVE.get(score)
         if additive is not None:
             return additive.combine([self.counts @ self._by_video(part).T for part in additive.parts(prediction, target)])  # (1 + draws, S)
         samples = np.arange(len(self.video))
-        found = np.empty((len(self.counts), self.seeds))
+        found = np.empty((len(self.counts), len(prediction)))
         for draw, counts in enumerate(self.counts):
             drawn = np.repeat(samples, counts[self.video])
             found[draw] = [score(values[drawn], target[drawn]) for values in prediction]
@@ -193,9 +214,83 @@ class Resampling:
         return np.stack([np.bincount(self.video, row, self.videos) for row in values])  # (S, K)
 
     def interval(self, first: np.ndarray, second: np.ndarray) -> Interval:
-        """The mean difference first - second of two results of `scores`, whose seeds are in the same order, with its 95 % interval."""
-        differences = (self.weights * (first - second)).sum(1)  # (1 + draws,)
-        if self.videos < 2:
-            return Interval(float(differences[0]), np.nan, np.nan)
-        low, high = np.quantile(differences[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(float(differences[0]), float(low), float(high))
+        """The mean difference first - second of two results of `scores`, whose seeds are in the same order."""
+        return interval(first - second, self.videos)
+
+
+def interval(differences: np.ndarray, videos: int) -> Interval:
+    """The mean over seeds of differences (1 + draws, S), of which the first line is the test set itself, with its 95 % interval and p.
+
+    The formula is in the head of this module. `videos`: how many the draws are from. No interval where there is one video or a score is NaN.
+    """
+    differences = np.where(np.abs(differences) < ROUNDING, 0.0, differences)
+    seeds = differences.shape[1]
+    difference = float(differences[0].mean())
+    if videos < 2 or not np.isfinite(differences).all():
+        return Interval(difference)
+    between = float(differences[0].var(ddof=1)) / seeds if seeds > 1 else 0.0  # V_seeds
+    within = float(differences[1:].mean(1).var())  # V_videos
+    both = max(0.0, float(differences[1:].var(0).mean()) - within) / (seeds - 1) if seeds > 1 else 0.0
+    within = max(0.0, within - both)
+    if between + within == 0:
+        return Interval(difference, difference, difference, float(difference == 0))
+    free = np.array([max(1, seeds - 1), videos - 1])
+    shares = np.array([between, within]) * (free + 2) / free
+    df = float(1 / ((shares / shares.sum()) ** 2 / free).sum())
+    from scipy.special import stdtr, stdtrit  # quicker to import than scipy.stats
+
+    error = math.sqrt(between + within)
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
+    return Interval(difference, difference - half, difference + half, float(2 * stdtr(df, -abs(difference) / error)), df)
+
+
+# Tests and shares over seeds ------------------------------------------------------------------------------------------------------
+
+
+def sign_flip(differences: np.ndarray) -> float:
+    """p of paired differences (S,): the share of all 2^S flips of their signs whose sum is as far from zero as theirs (Fisher, 1935).
+
+    Exact, without an assumption on their distribution but that of equal chances of both signs, and two-sided: never below `flip_floor`. It says
+    nothing of other test samples.
+    """
+    if not np.isfinite(differences).all():
+        return math.nan
+    size = np.abs(differences)
+    as_far = abs(differences.sum()) - ROUNDING * max(1.0, size.sum())
+    if len(size) > FLIPS:  # the differences themselves are one of the flips
+        signs = np.random.default_rng(SEED).choice([-1.0, 1.0], (SOME_FLIPS - 1, len(size)))
+        return float(1 + np.count_nonzero(np.abs(signs @ size) >= as_far)) / SOME_FLIPS
+    sums = np.zeros(1)
+    for value in size:
+        sums = np.concatenate([sums + value, sums - value])  # (2^S,) in the end
+    return float(np.mean(np.abs(sums) >= as_far))
+
+
+def flip_floor(seeds: int) -> float:
+    """The least p that `sign_flip` can give: 2 / 2^S (0.0625 for five seeds; from six on it can be below 0.05)."""
+    return 2.0 ** (1 - seeds) if seeds <= FLIPS else 1 / SOME_FLIPS
+
+
+def improvement(first: np.ndarray, second: np.ndarray, higher_is_better: bool) -> float:
+    """Probability that a run of the first is better than one of the second: the share of all pairs of seeds, ties one half.
+
+    Source: Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice, 2021, section 4.3.
+    """
+    gain = first[:, None] - second[None, :] if higher_is_better else second[None, :] - first[:, None]  # (S, S)
+    if not np.isfinite(gain).all():
+        return math.nan
+    return float(np.mean(np.where(np.abs(gain) < ROUNDING, 0.5, gain > 0)))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """p values corrected for how many they are, such that the chance of any false finding stays below the level (Holm, 1979).
+
+    In ascending order the i-th of m becomes the largest of (m - j + 1) p_j over j <= i, at most 1. NaN is no test: it stays, and is not counted.
+    """
+    p = np.asarray(values, float)
+    order = [index for index in np.argsort(p, kind="stable") if not np.isnan(p[index])]
+    corrected, largest = p.copy(), 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p[index]))
+        corrected[index] = largest
+    return [float(value) for value in corrected]

@@ -126,7 +126,7 @@ def test_differences_are_to_the_same_backbone_without_a_loss(matrix: Path) -> No
     first, second = (np.stack([noise(size, seed) for seed in (1, 2, 3)]) for size in (0.2, 1.0))
     expected = np.abs(first - TARGET).mean(1) - np.abs(second - TARGET).mean(1)
     assert found.difference == pytest.approx(expected.mean(), rel=1e-6)
-    drawing = Resampling(IDS, 3)
+    drawing = Resampling(IDS)
     scores = [drawing.scores(METRICS["mae"].function, values.astype(np.float64), TARGET.astype(np.float64)) for values in (first, second)]
     interval = drawing.interval(*scores)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
