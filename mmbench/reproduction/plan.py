@@ -1,0 +1,206 @@
+"""What a target needs and what of it can run here: its configs resolved, their data looked for, the folders of their runs. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.reproduction.target import NOT_IMPLEMENTED, Group, RowConfig, Target
+from mmbench.resolve import Resolved, load
+from mmbench.results.runs import RunRecord, find_runs, read_run
+from mmbench.runner import Plan, Row, make_plan
+
+NO_DATA, NO_WEIGHTS, NOT_INSTALLED, NO_CONFIG, REFUSED = "no data", "no weights", "not installed", "no config", "refused"
+
+
+@dataclass
+class Part:
+    """One config of a target: its experiment, planned, or why it cannot run here."""
+
+    config: str
+    cells: list[Resolved]
+    plan: Plan | None = None
+    state: str = ""
+    reason: str = ""
+    found: dict[str, list[RunRecord]] = field(default_factory=dict)
+    """By cell: finished runs of exactly this config, where the data are not here to plan it."""
+
+    def row(self, cell: str) -> Row | None:
+        """The planned row of a cell of the sweep, or of the config itself where it has none."""
+        rows = [row for row in self.plan.rows if not row.floor] if self.plan else []
+        return next((row for row in rows if not cell or cell in (row.name, *row.name.split(" = "))), None)
+
+    @property
+    def floors(self) -> list[Row]:
+        """The floors of its data."""
+        return [row for row in self.plan.rows if row.floor] if self.plan else []
+
+
+@dataclass(frozen=True)
+class Place:
+    """One row of a target on one data set: the config and cell behind it, and what can be said of it before anything runs."""
+
+    row: str
+    group: Group
+    config: str = ""
+    cell: str = ""
+    state: str = ""
+    """Nothing where it can run."""
+    reason: str = ""
+
+
+@dataclass
+class Work:
+    """A target with all of its places and configs."""
+
+    target: Target
+    rows: dict[str, RowConfig]
+    places: dict[tuple[str, str], Place]
+    """By row and data set (with protocol)."""
+    parts: dict[str, Part]
+    floors: dict[str, Part]
+    """By data set (with protocol): the config whose floors stand under the table."""
+
+    def records(self, place: Place) -> list[RunRecord]:
+        """The runs of a place, one for each seed that its folder has or that is planned."""
+        part = self.parts.get(place.config)
+        row = part.row(place.cell) if part else None
+        if row is None:
+            return part.found.get(place.cell, []) if part else []
+        return records_of(row)
+
+    @property
+    def plans(self) -> Iterator[tuple[Part, Plan]]:
+        """What is to be executed: the rows that the target shows, and for each data set the floors of one config."""
+        for part in self.parts.values():
+            if part.plan is not None and not part.state:
+                rows = [row for row in part.plan.rows if not row.floor or part in self.floors.values()]
+                yield part, replace(part.plan, rows=tuple(rows))
+
+
+def records_of(row: Row) -> list[RunRecord]:
+    """What is to be said of each planned run of a row; a folder that is not there yet is a run to do."""
+    return [_record(row, seed) for seed in row.resolved.experiment.seeds]
+
+
+def _record(row: Row, seed: int) -> RunRecord:
+    folder = row.folder / f"seed-{seed}"
+    if folder.is_dir():
+        return read_run(folder)
+    return RunRecord(folder, "pending", experiment=folder.parent.parent.name, label=folder.parent.name, name=row.name, floor=row.floor, seed=seed)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of every config of a target."""
+
+    overrides: tuple[str, ...] = ()
+    seeds: str | None = None
+    out: Path = Path("runs")
+    data_root: Path | None = None
+    device: str = "auto"
+
+
+def make_work(target: Target, options: Options) -> Work:
+    """Resolve and plan every config of a target. What cannot run is a state with its reason; it stops nothing else.
+
+    Raises:
+        ConfigError: an option that one of the configs refuses (names the config), or a config that is not on the data set the target says.
+    """
+    used: dict[str, dict[str, Group]] = {}
+    rows = target.rows
+    if not rows:  # all cells of the sweep
+        rows = {cell: RowConfig(cell=cell) for config in target.config.sweep.values() for cell in _cells_of(config, options)}
+    for row in rows.values():
+        for group in target.groups:
+            if config := target.config_of(row, group.dataset):
+                used.setdefault(config, {})[row.cell] = group
+    parts = {config: _part(config, cells, options) for config, cells in used.items()}
+    places: dict[tuple[str, str], Place] = {}
+    floors: dict[str, Part] = {}
+    for name, row in rows.items():
+        for group in target.groups:
+            place = _place(target, name, row, group, parts)
+            places[name, group.place] = place
+            if place.config and not place.state:
+                floors[group.place] = parts[place.config]
+    return Work(target, rows, places, parts, floors)
+
+
+def _place(target: Target, name: str, row: RowConfig, group: Group, parts: Mapping[str, Part]) -> Place:
+    config = target.config_of(row, group.dataset)
+    if not config:
+        here = row.configs or row.cell
+        why = f"the paper has no such row on {group.dataset}, or there is no config for it" if here else ""
+        return Place(name, group, state=NO_CONFIG if here else NOT_IMPLEMENTED, reason=row.why or why)
+    part = parts[config]
+    found = part.row(row.cell)
+    if part.state or found is None:
+        return Place(name, group, config, row.cell, part.state or NO_CONFIG, part.reason or f"{config} has no cell {row.cell!r}")
+    return Place(name, group, config, row.cell, REFUSED if found.refusal else "", found.refusal)
+
+
+class OptionError(ConfigError):
+    """An option that a config of the target refuses."""
+
+
+def _load(config: str, options: Options) -> list[Resolved]:
+    """The cells of a config. A mistake of the options is the user's, and names the config; without options it is a state of this installation."""
+    try:
+        return load(config, options.overrides, options.seeds)
+    except ConfigError as error:
+        if not options.overrides and options.seeds is None:
+            raise
+        load(config)  # an error here is not the options'
+        raise OptionError("\n".join(f"{config}: {line}" for line in str(error).splitlines())) from None
+
+
+def _cells_of(config: str, options: Options) -> list[str]:
+    try:
+        return [cell.experiment.row for cell in _load(config, options)]
+    except OptionError:
+        raise
+    except MmbenchError:  # told in the table, where the config is planned
+        return []
+
+
+def _part(config: str, wanted: Mapping[str, Group], options: Options) -> Part:
+    try:
+        cells = [cell for cell in _load(config, options) if cell.experiment.row in wanted or "" in wanted]
+    except OptionError:
+        raise
+    except MmbenchError as error:
+        return Part(config, [], state=NOT_INSTALLED, reason=_one_line(error))
+    part = Part(config, cells)
+    for cell in cells:
+        group = wanted[cell.experiment.row if cell.experiment.row in wanted else ""]
+        if cell.manifest.name != group.dataset or (group.protocol and cell.manifest.protocol != group.protocol):
+            where = f"{cell.manifest.name}/{cell.manifest.protocol}".removesuffix("/")
+            raise ConfigError(f"{config} is on {where}, but its place is in the columns of {group.place}; leave data.name as the config has it")
+    try:
+        part.plan = make_plan(cells, options.out, options.data_root, options.device)
+    except DataError as error:
+        part.state, part.reason = NO_DATA, _one_line(error)
+        part.found = {cell.experiment.row: _finished(cell, options.out) for cell in cells}
+    except ConfigError as error:
+        part.state, part.reason = NOT_INSTALLED if any(cell.missing for cell in cells) else REFUSED, _one_line(error)
+    return part
+
+
+def _finished(cell: Resolved, out: Path) -> list[RunRecord]:
+    """Finished runs of exactly this config on whatever data they say, found by their fingerprint; of several data those with the most runs."""
+    folder = out / cell.experiment.name
+    records = find_runs(folder) if folder.is_dir() and any(folder.glob("*/seed-*")) else []
+    name = cell.model.entry.component.name
+    found: dict[str, list[RunRecord]] = {}
+    for record in records:
+        data = str(record.data.get("fingerprint", ""))
+        if record.status == "done" and record.seed in cell.experiment.seeds and record.label == f"{name}-{cell.fingerprint(data)}":
+            found.setdefault(record.label, []).append(record)
+    return max(found.values(), key=len, default=[])
+
+
+def _one_line(error: Exception) -> str:
+    return "; ".join(str(error).splitlines())
