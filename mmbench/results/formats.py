@@ -1,70 +1,70 @@
-"""Tables as text: plain for a terminal, GitHub Markdown, LaTeX (booktabs) and CSV (one line for each cell, raw fractions)."""
+"""Tables as text: plain for a terminal, GitHub Markdown, LaTeX (booktabs), HTML, CSV and JSON (raw fractions).
+
+A table of any kind becomes a `Sheet`, whose texts are escaped for the format, and the format's layout writes that down.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import re
-import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmbench.errors import ConfigError
+from mmbench.results.text import clean, count, duration, escape_html, escape_latex, escape_markdown, memory, number, width
 
 if TYPE_CHECKING:
     from mmbench.results.tables import Cell, Column, Row, Table
 
-FORMATS = ("plain", "github", "latex", "csv")
+__all__ = [
+    "FORMATS", "STYLES", "Sheet", "Style", "clean", "count", "duration", "escape_html", "escape_latex", "escape_markdown", "number", "render",
+    "style_of", "width",
+]  # fmt: skip
 
-ESCAPE_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]")
-LATEX = {
-    "\\": r"\textbackslash{}",
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-}
-MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {char: f"\\{char}" for char in "\\`*[]|~$"}
+FORMATS = ("plain", "github", "latex", "csv", "html", "json")
+SCREEN = 180
+"""Columns of a terminal beyond which groups of columns stand below each other."""
 
 
 def render(tables: Sequence[Table], format: str = "plain") -> str:
-    """The tables as ``plain``, ``github``, ``latex`` or ``csv`` text, ending in a newline."""
-    if format not in FORMATS:
+    """The tables as ``plain``, ``github``, ``latex``, ``html``, ``csv`` or ``json`` text, ending in a newline."""
+    if format in ("csv", "json"):
+        from mmbench.results import data_tables
+
+        return data_tables.as_csv(tables) if format == "csv" else data_tables.as_json(tables)
+    style = style_of(format)
+    return "\n".join(style.layout(sheet(table, style), style) for table in tables)
+
+
+def style_of(format: str) -> Style:
+    """The style of a format that is made for reading."""
+    if format not in STYLES:
         raise ConfigError(f"unknown table format {format!r}; there are {', '.join(FORMATS)}")
-    if format == "csv":
-        return as_csv(tables)
-    style = STYLES[format]
-    return "\n".join(style.layout(table, style) for table in tables)
+    return STYLES[format]
 
 
-def clean(text: str) -> str:
-    """One line without terminal escape sequences and control or direction characters, so that a name cannot rewrite what is shown."""
-    text = ESCAPE_SEQUENCES.sub("", text)
-    text = "".join(" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co"))
-    return " ".join(text.split())
+@dataclass(frozen=True)
+class Sheet:
+    """A table whose texts are escaped for its format. A cell is a text and the mark behind it."""
 
-
-def escape_latex(text: str) -> str:
-    """Text with LaTeX's special characters made harmless."""
-    return "".join(LATEX.get(char, char) for char in clean(text))
-
-
-def escape_markdown(text: str) -> str:
-    """Text with Markdown's and HTML's special characters made harmless; underscores inside a word have no meaning there."""
-    text = "".join(MARKDOWN.get(char, char) for char in clean(text))
-    return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
+    title: str
+    headers: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, str], ...], ...]
+    notes: tuple[str, ...]
+    breaks: tuple[int, ...] = ()
+    """The rows before which a rule stands."""
+    left: int = 1
+    """The columns that name the row."""
+    groups: tuple[tuple[str, int], ...] = ()
+    """Titles over the columns after the first `left`, and over how many; not escaped yet, since a layout may break them into lines."""
 
 
 @dataclass(frozen=True)
 class Style:
     """How a format marks things."""
 
-    layout: Callable[[Table, Style], str]
+    layout: Callable[[Sheet, Style], str]
     escape: Callable[[str], str]
     best: Callable[[str], tuple[str, str]]
     """A number as the best: its text, and a mark to stand behind it."""
@@ -79,8 +79,11 @@ class Style:
 
     def name(self, row: Row) -> str:
         """Name of a row with its marks."""
-        marks = self.adapted * row.adapted + self.collapsed * (row.collapsed > 0 and row.kind == "method")
-        return self.escape(row.name) + (" (floor)" if row.kind == "floor" else "") + marks
+        return self.escape(row.name) + (" (floor)" if row.kind == "floor" else "") + self.state(row)
+
+    def state(self, row: Row) -> str:
+        """The marks of a whole row."""
+        return self.adapted * row.adapted + self.collapsed * (row.collapsed > 0 and row.kind == "method")
 
     def header(self, column: Column) -> str:
         """Name of a score with the arrow of its better direction."""
@@ -88,72 +91,75 @@ class Style:
             return self.escape(column.key)
         return f"{self.escape(column.key)} {self.up if column.higher_is_better else self.down}"
 
-    def cell(self, column: Column, cell: Cell) -> tuple[str, str]:
-        """Number and mark of a cell."""
+    def cell(self, column: Column, cell: Cell, published: bool = False) -> tuple[str, str]:
+        """Number and mark of a cell; a published number has the gap to what was measured behind it, and is empty where there is none."""
+        if published and math.isnan(cell.mean):
+            return "", ""
         text = column.text(cell.mean)
         if not math.isnan(cell.mean) and not math.isnan(cell.sd):
             text += self.plus_minus + column.text(cell.sd)
+        if not math.isnan(cell.gap):
+            text += f" ({column.signed(cell.gap)})"
         text, mark = self.best(text) if cell.best else self.second(text) if cell.second else (text, "")
         return text, mark + self.beaten * cell.beaten
 
-    def grid(self, table: Table) -> tuple[list[str], list[list[tuple[str, str]]]]:
-        """Headers, and for each row its cells as text and mark."""
-        headers = [self.escape("configuration"), "seeds", *map(self.header, table.columns), "parameters", "time/run"]
-        rows = []
-        for row in table.rows:
-            seeds = "" if row.kind == "oracle" else f"{row.done}/{row.total}"
-            cells = [self.cell(column, row.cells[column.key]) for column in table.columns]
-            rows.append([(self.name(row), ""), (seeds, ""), *cells, (count(row.parameters), ""), (duration(row.seconds), "")])
-        return headers, rows
 
-    def explanations(self, table: Table) -> list[str]:
-        """What the marks and numbers of this table mean, then its notes."""
-        methods = [row for row in table.rows if row.kind == "method"]
-        cells = [cell for row in methods for cell in row.cells.values()]
-        lines = []
-        if table.rows:
-            percent = "; what ranges from 0 to 1 (accuracy, F1, recall) is times 100" if any(column.percent for column in table.columns) else ""
-            what = "Test scores, each seed's the mean over all parts, then mean" if table.averaged else "Test scores, mean"
-            seeds = "seeds: done on every part/all" if table.averaged else "seeds: done/all"
-            lines.append(self.escape(f"{what} ± sample standard deviation (n - 1) over seeds{percent}; {seeds}."))
-        if any(cell.best for cell in cells):
-            lines.append(self.legend + " of the methods with every seed done; floors do not compete.")
-        if any(row.kind == "oracle" for row in table.rows):
-            lines.append("oracle: for each metric on its own, the best score that any constant prediction gets on these test labels.")
-        if any(cell.beaten for cell in cells):
-            lines.append(f"{self.beaten} not better than the best floor, the best constant included.")
-        if any(row.adapted for row in table.rows):
-            lines.append(f"{self.adapted} with adapters: the model lacks something a loss needs, and the core added layers for it.")
-        if any(" = " in row.name for row in methods):
-            lines.append(self.escape("a = b: equal by construction, one run under two names."))
-        collapsed = [f"{self.escape(row.name)} {row.collapsed} of {row.runs}" for row in methods if row.collapsed]
-        if collapsed:
-            lines.append(f"{self.collapsed} runs that collapsed to nearly one prediction for all samples: {', '.join(collapsed)}.")
-        return lines + [self.escape(note) for note in table.notes]
+def sheet(table: Table, style: Style) -> Sheet:
+    """A row for each configuration, a column for each score."""
+    headers = ("configuration", "seeds", *map(style.header, table.columns), "parameters", "time/run", "memory") if table.rows else ()
+    rows = []
+    for row in table.rows:
+        seeds = f"{row.done}/{row.total}" if row.kind in ("method", "floor") else row.seeds_told
+        cells = [style.cell(column, row.cells[column.key], row.kind == "published") for column in table.columns]
+        costs = [(text, "") for text in (count(row.parameters), duration(row.seconds), memory(row.memory))]
+        rows.append(((style.name(row), ""), (seeds, ""), *cells, *costs))
+    return Sheet(style.escape(table.title), headers, tuple(rows), tuple(explanations([table], style)), breaks(table.rows), left=2)
 
 
-def count(value: int | None) -> str:
-    """A number of parameters: 950, 12.3k, 1.25M."""
-    if value is None:
-        return ""
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}" if value < 999.5 * size else f"{value / size:.0f}{unit}"
-    return str(value)
+def breaks(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Where the floors begin."""
+    groups = [row.kind in ("method", "published") for row in rows]
+    return tuple(index for index in range(1, len(rows)) if groups[index - 1] and not groups[index])
 
 
-def duration(seconds: float) -> str:
-    """A time with its unit: 0.8 s, 12 s, 3.4 min, 2.1 h."""
-    if math.isnan(seconds):
-        return ""
-    if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
-
-
-def width(text: str) -> int:
-    """Columns that a text takes in a terminal."""
-    return sum(0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def explanations(tables: Sequence[Table], style: Style, notes: Sequence[str] | None = None) -> list[str]:
+    """What the marks and numbers of tables mean, then their notes, or the given ones."""
+    rows = [row for table in tables for row in table.rows]
+    methods = [row for row in rows if row.kind == "method"]
+    cells = [cell for row in methods for cell in row.cells.values()]
+    lines = []
+    if rows:
+        percent = any(column.percent for table in tables for column in table.columns)
+        means, averaged = "; what ranges from 0 to 1 (accuracy, F1, recall) is times 100" if percent else "", any(t.averaged for t in tables)
+        what = "Test scores, each seed's the mean over all parts, then mean" if all(t.averaged for t in tables) else "Test scores, mean"
+        if averaged and not all(t.averaged for t in tables):
+            means = f", where parts are averaged each seed's the mean over all of them{means}"
+        seeds = "seeds: done on every part/all" if averaged else "seeds: done/all"
+        lines.append(style.escape(f"{what} ± sample standard deviation (n - 1) over seeds{means}; {seeds}."))
+    if any(cell.best for cell in cells):
+        interval = "or not distinguishable from it by the 95 % interval of the difference over seeds and test videos (uncorrected)"
+        lines.append(f"{style.legend}, {style.escape(interval)}; of the methods with every seed done. Floors do not compete.")
+    if any(row.kind == "published" for row in rows):
+        text = "published: printed in the named source, not measured here, and takes no part in marks and tests"
+        lines.append(style.escape(f"{text}; in brackets what was measured here minus it."))
+    if any(row.kind == "oracle" for row in rows):
+        lines.append("oracle: for each metric on its own, the best score that any constant prediction gets on these test labels.")
+    if any(cell.beaten for cell in cells):
+        lines.append(f"{style.beaten} not better than the best floor, the best constant included.")
+    if any(row.adapted for row in rows):
+        lines.append(f"{style.adapted} with adapters: the model lacks something a loss needs, and the core added layers for it.")
+    if any(" = " in row.name for row in methods):
+        lines.append(style.escape("a = b: equal by construction, one run under two names."))
+    several = len(tables) > 1
+    collapsed = [
+        f"{style.escape(row.name + (f' ({table.short})' if several else ''))} {row.collapsed} of {row.runs}"
+        for table in tables
+        for row in table.rows
+        if row.collapsed and row.kind == "method"
+    ]
+    if collapsed:
+        lines.append(f"{style.collapsed} runs that collapsed to nearly one prediction for all samples: {', '.join(collapsed)}.")
+    return lines + [style.escape(note) for note in (tables[0].notes if notes is None else notes)]
 
 
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> list[list[str]]:
@@ -168,67 +174,80 @@ def aligned(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def as_plain(table: Table, style: Style) -> str:
+def as_plain(sheet: Sheet, style: Style) -> str:
     """Columns under a rule, for a terminal."""
-    lines = [style.escape(table.title), ""]
-    if table.rows:
-        header, *body = aligned(*style.grid(table))
-        lines += ["  ".join(header).rstrip(), "  ".join("-" * width(text) for text in header), *("  ".join(row).rstrip() for row in body), ""]
-    return "\n".join(lines + style.explanations(table)) + "\n"
+    lines = [sheet.title, ""]
+    for block in blocks(sheet):
+        header, *body = aligned(block.headers, block.rows)
+        lines += [*over(block, [width(text) for text in header], style), "  ".join(header).rstrip(), "  ".join("-" * width(text) for text in header)]
+        lines += [*("  ".join(row).rstrip() for row in body), ""]
+    return "\n".join([*lines, *sheet.notes]) + "\n"
 
 
-def as_github(table: Table, style: Style) -> str:
+def blocks(sheet: Sheet) -> Iterator[Sheet]:
+    """The sheet, or as many as stand below each other where its groups of columns are wider than a terminal."""
+    if not sheet.rows or not sheet.groups:
+        yield from [sheet] if sheet.rows else []
+        return
+    header, *_ = aligned(sheet.headers, sheet.rows)
+    sizes = [width(text) + 2 for text in header]
+    chosen: list[int] = []
+    found: list[list[int]] = []
+    start = sheet.left
+    for _, span in sheet.groups:
+        own = list(range(start, start + span))
+        if chosen and sum(sizes[: sheet.left]) + sum(sizes[index] for index in (*chosen, *own)) > SCREEN:
+            found.append(chosen)
+            chosen = []
+        chosen, start = chosen + own, start + span
+    place = 0
+    for columns in (*found, chosen):
+        groups, left = [], len(columns)
+        while left:
+            groups.append(sheet.groups[place])
+            left, place = left - sheet.groups[place][1], place + 1
+        every = [*range(sheet.left), *columns]
+        rows = tuple(tuple(row[index] for index in every) for row in sheet.rows)
+        yield replace(sheet, headers=tuple(sheet.headers[index] for index in every), rows=rows, groups=tuple(groups))
+
+
+def over(sheet: Sheet, sizes: Sequence[int], style: Style) -> list[str]:
+    """The lines with the titles of groups of columns, each broken to the width of its columns."""
+    start, cells = sheet.left, []
+    for title, span in sheet.groups:
+        size = sum(sizes[start : start + span]) + 2 * (span - 1)
+        cells.append((size, [*textwrap.wrap(style.escape(title), max(size, 10)), "-" * size]))
+        start += span
+    height = max((len(lines) for _, lines in cells), default=0)
+    first = " " * (sum(sizes[: sheet.left]) + 2 * (sheet.left - 1))
+    rows = [[" " * size] * (height - len(lines)) + [line + " " * (size - width(line)) for line in lines] for size, lines in cells]
+    return ["  ".join([first, *(row[index] for row in rows)]).rstrip() for index in range(height)]
+
+
+def as_github(sheet: Sheet, style: Style) -> str:
     """A heading, a Markdown table and a list of explanations."""
-    lines = [f"### {style.escape(table.title)}", ""]
-    if table.rows:
-        header, *body = aligned(*style.grid(table))
+    lines = [f"### {sheet.title}", ""]
+    if sheet.rows:
+        tops = [""] * sheet.left + [f"{style.escape(title)}: " for title, span in sheet.groups for _ in range(span)]
+        headers = [top + header for top, header in zip(tops, sheet.headers, strict=True)] if sheet.groups else sheet.headers
+        header, *body = aligned(headers, sheet.rows)
         rule = [(":" if index == 0 else "-") + "-" * (width(text) - 2) + ("-" if index == 0 else ":") for index, text in enumerate(header)]
         lines += [f"| {' | '.join(row)} |" for row in (header, rule, *body)] + [""]
-    return "\n".join(lines + [f"- {line}" for line in style.explanations(table)]) + "\n"
+    return "\n".join(lines + [f"- {line}" for line in sheet.notes]) + "\n"
 
 
-def as_latex(table: Table, style: Style) -> str:
-    """A table environment; it needs \\usepackage{booktabs}."""
-    lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{style.escape(table.title)}}}"]
-    if table.rows:
-        headers, rows = style.grid(table)
-        lines += [f"\\begin{{tabular}}{{ll{'r' * (len(headers) - 2)}}}", "\\toprule", " & ".join(headers) + r" \\", "\\midrule"]
-        for index, (row, cells) in enumerate(zip(table.rows, rows, strict=True)):
-            if index and row.kind != "method" and table.rows[index - 1].kind == "method":
-                lines.append("\\midrule")
-            lines.append(" & ".join(text + mark for text, mark in cells) + r" \\")
-        lines += ["\\bottomrule", "\\end{tabular}"]
-    lines += ["", "\\footnotesize", *(f"\\par {line}" for line in style.explanations(table)), "\\end{table*}"]
-    return "\n".join(lines) + "\n"
+def as_latex(sheet: Sheet, style: Style) -> str:
+    """A table environment."""
+    from mmbench.results.latex import layout
+
+    return layout(sheet, style)
 
 
-def as_csv(tables: Sequence[Table]) -> str:
-    """One line for each row and metric over all tables; numbers are raw (fractions, seconds), empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    head = ["table", "data", "simulated", "modalities", "configuration", "kind", "experiment", "label", "seeds_done", "seeds_all", "collapsed"]
-    tail = ["protocol", "part"] if any(table.data.get("protocol") for table in tables) else []
-    writer.writerow([*head, "adapted", "parameters", "seconds", "metric", "higher_is_better", "mean", "sd", "n", *tail])
-    for table in tables:
-        data: Mapping[str, object] = table.data
-        names = data.get("modalities", ())
-        where = [table.title, str(data.get("name", "")), "SIMULATED" * table.simulated, " ".join(names if isinstance(names, list) else ())]
-        which = [str(data.get("protocol", "")), "(mean)" if table.averaged else str(data.get("part", ""))] if tail else []
-        for row in table.rows:
-            runs = [row.done, row.total, row.collapsed, int(row.adapted), row.parameters, number(row.seconds)]
-            if row.kind == "oracle":
-                runs = [""] * len(runs)
-            who = [*map(clean, [*where, row.name]), row.kind, clean(row.experiment), clean(row.label), *runs]
-            for column in table.columns:
-                cell, direction = row.cells[column.key], "" if column.higher_is_better is None else int(column.higher_is_better)
-                n = "" if row.kind == "oracle" else cell.n
-                writer.writerow([*who, clean(column.key), direction, number(cell.mean), number(cell.sd), n, *map(clean, which)])
-    return text.getvalue()
+def as_html(sheet: Sheet, style: Style) -> str:
+    """A fragment of a page."""
+    from mmbench.results.html_tables import layout
 
-
-def number(value: float) -> str:
-    """A float that reads back exactly, or nothing for NaN."""
-    return "" if math.isnan(value) else repr(float(value))
+    return layout(sheet, style)
 
 
 STYLES = {
@@ -270,5 +289,18 @@ STYLES = {
         adapted=r"\textsuperscript{\dag}",
         beaten=r"\textsuperscript{\ddag}",
         collapsed=r"\textsuperscript{\S}",
+    ),
+    "html": Style(
+        layout=as_html,
+        escape=escape_html,
+        best=lambda text: (f"<b>{text}</b>", ""),
+        second=lambda text: (f"<u>{text}</u>", ""),
+        legend="<b>bold</b> best, <u>underlined</u> second best",
+        plus_minus=" ± ",
+        up="↑",
+        down="↓",
+        adapted="<sup>†</sup>",
+        beaten="<sup>‡</sup>",
+        collapsed="<sup>§</sup>",
     ),
 }

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.component import Metric
+from mmbench.results.marks import environments, floors_marked
 from mmbench.results.runs import RunRecord
 from mmbench.results.tables import (
     Column,
@@ -25,15 +26,16 @@ from mmbench.results.tables import (
     by_configuration,
     cell,
     columns_of,
-    compared,
     different_seeds,
     distinct,
     identity_of,
+    mean_memory,
     notes_on,
     oracle,
     oracle_row,
     several,
     title,
+    unrepeated,
 )
 
 Groups = Mapping[Identity, Sequence[RunRecord]]
@@ -134,13 +136,13 @@ def mean_table(home: Home, groups: Groups, loose: Sequence[RunRecord], metrics: 
     everywhere = dict.fromkeys(c for own in each.values() for c in own)
     columns = tuple(c for c in everywhere if all(c in own for own in each.values()))
     rows = [mean_row(found, columns) for found in families(home, groups, parts)]
-    rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
+    rows = distinct(unrepeated(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label))))
     constants, problems = {}, []
     for part, identity in home.items():
         runs = [run for seeds in by_configuration(groups[identity])[0].values() for run in seeds.values()]
         constants[part], problem = oracle_row(runs, columns, classes[part], metrics)
         problems += [f"{part}: {problem}"] if problem else []
-    rows = compared([*rows, mean_oracle(constants, parts, columns)], columns)
+    rows = floors_marked([*rows, mean_oracle(constants, parts, columns)], columns)
     waiting = {part: notes_on([r for r in loose if r.part == part], scored=False) for part in dict.fromkeys(r.part for r in loose)}
     left = [c.key for c in everywhere if c not in columns]
     notes = (
@@ -150,6 +152,7 @@ def mean_table(home: Home, groups: Groups, loose: Sequence[RunRecord], metrics: 
         *problems,
         *([f"not averaged, since only some parts have them: {', '.join(left)}"] if left else ()),
         *different_seeds(rows),
+        *environments(rows),
     )
     merged = merged_data(list(data.values()))
     return Table(title(merged), bool(merged.get("simulated")), columns, tuple(rows), notes, merged)
@@ -186,6 +189,10 @@ def mean_row(family: Family, columns: Sequence[Column]) -> Row:
         label=f"{shown.model}-{family.name}",
         seeds=tuple(done),
         runs=len(counted),
+        memory=mean_memory(counted),
+        model=shown.model.rpartition("/")[2],
+        records=tuple(runs),
+        finished={seed: tuple(own) for seed, own in done.items()},
     )
 
 

@@ -2,7 +2,8 @@
 
 The rules that keep a table honest are here; `mmbench.results.formats` only writes tables down.
 
-* A row competes for best and second only when every one of its seeds is done, so that dropping seeds cannot raise a score.
+* A row competes for best and second only when every one of its seeds is done, so that dropping seeds cannot raise a score
+  (`mmbench.results.marks` says which rows that compete are best).
 * A seed whose score is not a number makes the cell "n/a": leaving it out would be dropping a seed.
 * Floors and the oracle never compete. A mean that is not better than the best of them is marked.
 """
@@ -13,18 +14,20 @@ import contextlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from mmbench.component import Metric
-from mmbench.errors import MmbenchError, PluginError
+from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.metrics import METRICS, best_constant, keys, metric_of
 from mmbench.results.formats import render
+from mmbench.results.marks import environments, floors_marked, ranked
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, find_runs
+from mmbench.results.statistics import DRAWS
 
 __all__ = ["Cell", "Column", "Row", "Table", "build_tables", "render", "summary"]
 
@@ -44,6 +47,8 @@ class Cell:
     second: bool = False
     beaten: bool = False
     """Not better than the best floor or the best constant."""
+    gap: float = math.nan
+    """Of a published score: what was measured here minus it."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class Column:
             return "n/a"
         return f"{100 * value:.2f}" if self.percent else f"{value:.3f}"
 
+    def signed(self, value: float) -> str:
+        """A difference, with its sign."""
+        text = self.text(value)
+        return text if text.startswith("-") or text == "n/a" else f"+{text}"
+
     def better(self, first: float, second: float) -> bool:
         """Whether the first score is better than the second by more than rounding."""
         return (first - second if self.higher_is_better else second - first) > TOLERANCE
@@ -69,11 +79,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration, a floor, or the oracle."""
+    """One configuration, a floor, the oracle, or what a source printed."""
 
     name: str
     kind: str
-    """``method``, ``floor`` or ``oracle``."""
+    """``method``, ``floor``, ``oracle`` or ``published``."""
     cells: Mapping[str, Cell]
     done: int = 0
     total: int = 0
@@ -86,6 +96,15 @@ class Row:
     seeds: tuple[int, ...] = ()
     runs: int = 0
     """Finished runs that it rests on: more than `done` where seeds are means over parts."""
+    memory: float = math.nan
+    """Peak memory in megabytes, mean over its finished runs."""
+    model: str = ""
+    seeds_told: str = ""
+    """Of a published row: over how many seeds, if its source says so."""
+    records: tuple[RunRecord, ...] = field(default=(), repr=False, compare=False)
+    """All of its runs."""
+    finished: Mapping[int, tuple[RunRecord, ...]] = field(default_factory=dict, repr=False, compare=False)
+    """By seed its finished run, or where parts are averaged those of all parts."""
 
     @property
     def competes(self) -> bool:
@@ -109,6 +128,11 @@ class Table:
         """Whether the score of a seed is its mean over the parts of a protocol."""
         return bool(self.data.get("parts")) and not self.data.get("part")
 
+    @property
+    def short(self) -> str:
+        """Data set, whether simulated, protocol and part."""
+        return "; ".join(part for part in heading(self.data)) if self.data else self.title
+
 
 class Identity(NamedTuple):
     """What must be equal for two runs to stand in one table."""
@@ -125,10 +149,19 @@ Runs = dict[tuple[str, str], dict[Any, RunRecord]]
 """Configurations (experiment, label), and their runs by seed. Floors have no experiment, since experiments on the same data share them."""
 
 
-def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | None = None) -> list[Table]:
+def build_tables(
+    records: Iterable[RunRecord],
+    metrics: Mapping[str, Metric] | None = None,
+    shown: Sequence[str] = (),
+    draws: int = DRAWS,
+) -> list[Table]:
     """One table for each data identity (name, fingerprint, modalities, metrics); runs that no table can be told for come in a last one, as notes.
 
-    `metrics` default to those that `known_metrics` finds.
+    `metrics` default to those that `known_metrics` finds, `shown` (names or entries, in that order) to all; `draws` of the bootstrap behind best
+    and second, none for tables without these marks.
+
+    Raises:
+        ConfigError: where no run was scored with one of `shown`.
     """
     records = list(records)
     metrics = known_metrics(records) if metrics is None else metrics
@@ -144,6 +177,9 @@ def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | N
     tables: list[Table] = []
     for first, homes in sorted(blocks, key=lambda block: str(block[1][0])):
         tables += [*first, *(build(identity, groups[identity], metrics) for identity in homes)]
+    tables = chosen(tables, shown, metrics)
+    if draws:
+        tables = [ranked(table, metrics, draws) for table in tables]
     repeated = Counter(table.title for table in tables)
     tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
     if loose:
@@ -154,6 +190,30 @@ def build_tables(records: Iterable[RunRecord], metrics: Mapping[str, Metric] | N
 def summary(folder: Path) -> str:
     """The plain tables of the runs below `folder`: what ``mmbench run`` ends with."""
     return render(build_tables(find_runs(folder)), "plain")
+
+
+def chosen(tables: Sequence[Table], shown: Sequence[str], metrics: Mapping[str, Metric]) -> list[Table]:
+    """The tables with these columns alone, in this order; a table that has none of them is left out."""
+    if not shown:
+        return list(tables)
+    there = {c.key for table in tables for c in table.columns}
+    asked = {name: [c for c in there if c == name or named_by(c, name, metrics)] for name in shown}
+    unknown = [name for name, found in asked.items() if not found]
+    if unknown:
+        raise ConfigError(f"--metrics {', '.join(unknown)}: these runs were not scored with it; there are {', '.join(sorted(there)) or 'no scores'}")
+    found = []
+    for table in tables:
+        own = {c.key: c for c in table.columns}
+        columns = tuple(dict.fromkeys(own[key] for name in shown for key in own if key in asked[name]))
+        if columns:
+            found.append(replace(table, columns=columns))
+    return found
+
+
+def named_by(key: str, name: str, metrics: Mapping[str, Metric]) -> bool:
+    """Whether an entry (``recall[happy]``) is one of the metric's."""
+    metric = metric_of(key, metrics)
+    return metric is not None and metric.name == name
 
 
 def known_metrics(records: Iterable[RunRecord]) -> dict[str, Metric]:
@@ -203,12 +263,12 @@ def build(identity: Identity, records: Sequence[RunRecord], metrics: Mapping[str
     columns = columns_of(identity, classes, metrics)
     found, notes = by_configuration(records)
     rows = [row(list(seeds.values()), columns) for seeds in found.values()]
-    rows = distinct(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label)))
+    rows = distinct(unrepeated(sorted(rows, key=lambda r: (r.kind != "method", r.name, r.experiment, r.label))))
     constants, problem = oracle_row([record for seeds in found.values() for record in seeds.values()], columns, classes, metrics)
-    rows = compared([*rows, constants], columns)
+    rows = floors_marked([*rows, constants], columns)
     if problem:
         notes.append(problem)
-    notes += different_seeds(rows)
+    notes += [*different_seeds(rows), *environments(rows)]
     return Table(title(data), bool(data.get("simulated")), columns, tuple(rows), (*notes_on(records), *notes), data)
 
 
@@ -269,7 +329,37 @@ def row(records: Sequence[RunRecord], columns: Sequence[Column]) -> Row:
         label=shown.label,
         seeds=tuple(sorted(record.seed for record in done if record.seed is not None)),
         runs=len(done),
+        memory=mean_memory(done),
+        model=shown.model.rpartition("/")[2],
+        records=tuple(records),
+        finished={record.seed: (record,) for record in done if record.seed is not None},
     )
+
+
+def mean_memory(records: Sequence[RunRecord]) -> float:
+    """Mean peak memory in megabytes of the runs that have a record of it."""
+    known = [record.peak_memory_mb for record in records if not math.isnan(record.peak_memory_mb)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def unrepeated(rows: Sequence[Row]) -> list[Row]:
+    """The same rows without floors whose scores are those of a floor of the same name.
+
+    Experiments on the same data that scale their inputs differently have floors of their own, but a constant is the same in all of them.
+    """
+    kept: list[Row] = []
+    for r in rows:
+        if r.kind != "floor" or not any(o.kind == "floor" and o.name == r.name and alike(o, r) for o in kept):
+            kept.append(r)
+    return kept
+
+
+def alike(first: Row, second: Row) -> bool:
+    """Whether two rows rest on the same seeds, all done, and have equal scores in every metric."""
+    if first.seeds != second.seeds or first.done != first.total or second.done != second.total:
+        return False
+    pairs = [(a, b) for key in first.cells for a, b in zip(astuple(first.cells[key])[:2], astuple(second.cells[key])[:2], strict=True)]
+    return all(abs(a - b) <= TOLERANCE or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
 
 
 def cell(scores: Sequence[float]) -> Cell:
@@ -314,27 +404,6 @@ def best_of(metric: Metric | None, target: np.ndarray, classes: Sequence[str]) -
     return math.nan if metric is None else best_constant(metric, target, classes)
 
 
-def compared(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """The same rows with best, second and not-better-than-a-floor marked. Scores that print alike are alike."""
-    marked: list[dict[str, Cell]] = [dict(r.cells) for r in rows]
-    for c in columns:
-        if c.higher_is_better is None:
-            continue
-        fields = [r for r in rows if r.competes and not math.isnan(r.cells[c.key].mean)]
-        ranked = sorted((r.cells[c.key].mean for r in fields), reverse=c.higher_is_better)
-        places = list(dict.fromkeys(c.text(mean) for mean in ranked)) if len(ranked) > 1 else []
-        floors = [r.cells[c.key].mean for r in rows if r.kind != "method" and not math.isnan(r.cells[c.key].mean)]
-        floor = (max if c.higher_is_better else min)(floors, default=math.nan)
-        for index, r in enumerate(rows):
-            mean = r.cells[c.key].mean
-            if r.kind != "method" or math.isnan(mean):
-                continue
-            place = places.index(c.text(mean)) if r.competes and places else -1
-            beaten = not math.isnan(floor) and not c.per_class and not c.better(mean, floor)
-            marked[index][c.key] = replace(r.cells[c.key], best=place == 0, second=place == 1, beaten=beaten)
-    return [replace(r, cells=cells) for r, cells in zip(rows, marked, strict=True)]
-
-
 def notes_on(records: Sequence[RunRecord], scored: bool = True) -> list[str]:
     """A line for each configuration, state and reason of the runs that are not done; with `scored` False also of those that are."""
     found: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
@@ -356,16 +425,20 @@ def title(data: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
     origin = {"published": "published split", "sizes": "split of the published sizes", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
     layout = data.get("layout")
-    name, divided, part = (data.get(key) for key in ("protocol", "parts", "part"))
-    which = f", part {part}" if part else f", mean over {len(divided)} parts ({several(divided)})" if isinstance(divided, list) and divided else ""
     parts = [
-        ("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data["name"]),
-        f"protocol {name}{which}" if name else "",
+        *heading(data),
         f"{origin} ({sizes})" if origin and sizes else origin or sizes,
         " ".join(part for part in (layout if isinstance(layout, str) else "", ", ".join(data.get("modalities", ()))) if part),
         extracted(data),
     ]
     return "; ".join(part for part in parts if part)
+
+
+def heading(data: Mapping[str, Any]) -> list[str]:
+    """Data set and whether simulated, then protocol and part if there are any."""
+    name, divided, part = (data.get(key) for key in ("protocol", "parts", "part"))
+    which = f", part {part}" if part else f", mean over {len(divided)} parts ({several(divided)})" if isinstance(divided, list) and divided else ""
+    return [("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data["name"]), *([f"protocol {name}{which}"] if name else [])]
 
 
 def extracted(data: Mapping[str, Any]) -> str:

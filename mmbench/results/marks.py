@@ -1,0 +1,140 @@
+"""Which cells of a table are best, second, or not better than a floor, and whether the costs of its rows can be compared.
+
+Best is the row of the best mean, and every other row that competes whose difference to it may be zero: the 95 % interval over seeds and
+test videos (`mmbench.results.comparison`) does not exclude it, or the two means print alike. Second likewise among the others. The intervals are
+not corrected for their number, since what they decide here is who shares a mark, and a correction would only let more rows share it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmbench.component import Metric
+from mmbench.errors import MmbenchError
+
+if TYPE_CHECKING:
+    from mmbench.results.comparison import Contest
+    from mmbench.results.tables import Cell, Column, Row, Table
+
+
+def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
+    """The same table with best and second marked; a note says why a row, or a whole column, has no such mark."""
+    fields = [row for row in table.rows if row.competes]
+    if len(fields) < 2:
+        return table
+    from mmbench.results.comparison import Contest
+
+    contest = Contest({row.name: row.finished for row in fields}, metrics, draws)
+    usual = Counter(row.seeds for row in fields).most_common(1)[0][0]
+    problems = {row.name: "it rests on other seeds" for row in fields if row.seeds != usual} | dict(contest.problems)
+    fields = [row for row in fields if row.name not in problems]
+    places: dict[str, tuple[set[str], set[str]]] = {}
+    untold: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for column in table.columns if len(fields) > 1 else ():
+        key = column.key
+        if column.higher_is_better is None:
+            continue
+        found = []
+        for row in fields:
+            if math.isnan(row.cells[key].mean):
+                continue
+            reason = unscored(contest, row.name, key)
+            if reason:
+                untold[row.name, reason].append(key)
+            else:
+                found.append(row)
+        if len(found) < 2:
+            continue
+        reason = contest.compare(found[0].name, found[1].name, key).reason
+        if reason:
+            untold["", reason].append(key)
+            continue
+        best = tied(column, found, contest)
+        places[key] = best, tied(column, [row for row in found if row.name not in best], contest)
+    notes = [f"{name}: is not ranked: {reason}" for name, reason in problems.items()]
+    notes += [f"{f'{name}: is' if name else 'rows are'} not ranked by {', '.join(keys)}: {reason}" for (name, reason), keys in untold.items()]
+    rows = tuple(replace(row, cells={key: placed(cell, row.name, places.get(key)) for key, cell in row.cells.items()}) for row in table.rows)
+    return replace(table, rows=rows, notes=(*table.notes, *notes))
+
+
+def unscored(contest: Contest, name: str, key: str) -> str:
+    """Why a row has no score on the test set, or on a draw of it; nothing where it has all."""
+    try:
+        return "" if np.isfinite(contest.scores(name, key)).all() else "a draw of test videos has no score"
+    except (MmbenchError, ValueError) as error:
+        return str(error)
+
+
+def placed(cell: Cell, name: str, places: tuple[set[str], set[str]] | None) -> Cell:
+    """The cell with its place."""
+    return replace(cell, best=name in places[0], second=name in places[1]) if places else cell
+
+
+def tied(column: Column, rows: Sequence[Row], contest: Contest) -> set[str]:
+    """The names of the row of the best mean and of those that cannot be told from it."""
+    if not rows:
+        return set()
+    key = column.key
+    first = (max if column.higher_is_better else min)(rows, key=lambda row: row.cells[key].mean)
+    text = column.text(first.cells[key].mean)
+    return {
+        row.name
+        for row in rows
+        if row is first or column.text(row.cells[key].mean) == text or not contest.compare(first.name, row.name, key).excludes_zero
+    }
+
+
+def floors_marked(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """The same rows with every mean marked that is not better than the best floor, the oracle included."""
+    marked: list[dict[str, Cell]] = [dict(row.cells) for row in rows]
+    for column in columns:
+        if column.higher_is_better is None or column.per_class:
+            continue
+        key = column.key
+        floors = [row.cells[key].mean for row in rows if row.kind in ("floor", "oracle") and not math.isnan(row.cells[key].mean)]
+        if not floors:
+            continue
+        floor = (max if column.higher_is_better else min)(floors)
+        for cells, row in zip(marked, rows, strict=True):
+            mean = row.cells[key].mean
+            if row.kind == "method" and not math.isnan(mean) and not column.better(mean, floor):
+                cells[key] = replace(cells[key], beaten=True)
+    return [replace(row, cells=cells) for row, cells in zip(rows, marked, strict=True)]
+
+
+def environments(rows: Sequence[Row]) -> list[str]:
+    """Notes where the runs of a table were made on different devices, or with different versions of the code."""
+    devices: dict[str, dict[str, None]] = defaultdict(dict)
+    versions: dict[str, dict[str, None]] = defaultdict(dict)
+    for row in rows:
+        for record in (record for runs in row.finished.values() for record in runs):
+            environment = record.environment
+            packages = environment.get("packages")
+            release = packages.get("mmbench") if isinstance(packages, dict) else None
+            device, version = environment.get("device_name"), str(environment.get("git") or release or "")
+            dirty = "-dirty" * version.endswith("-dirty")
+            for found, name in ((devices, str(device or "")), (versions, version[:10] + dirty if len(version) > 20 else version)):
+                if name:
+                    found[name][row.name] = None
+    notes = []
+    if len(devices) > 1:
+        notes.append(f"times and memory are not comparable between devices: {told(devices)}")
+    if len(versions) > 1:
+        notes.append(f"runs were made by different versions of the code, so that times and scores may differ for that alone: {told(versions)}")
+    return notes
+
+
+def told(groups: Mapping[str, Mapping[str, None]]) -> str:
+    """What was used, and by which rows."""
+    return "; ".join(f"{name} ({few(list(rows))})" for name, rows in groups.items())
+
+
+def few(names: Sequence[str], most: int = 6) -> str:
+    """Names in a row, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
