@@ -1,0 +1,212 @@
+"""What `mmbench diagnose` wrote beside the runs of a table: modality ablation, robustness, gap and CKA, calibration, probes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmbench.errors import DataError
+from mmbench.results.embeddings import diagnostics_path, read_diagnostics
+from mmbench.results.page.charts import Chart, chart
+from mmbench.results.tables import Column, Row
+from mmbench.results.text import clean
+
+MOST = 40
+"""Configurations that are shown."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A small table: its first column names the rows."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One kind of diagnostics: what it says, in charts and tables."""
+
+    title: str
+    about: str
+    charts: tuple[Chart, ...]
+    grids: tuple[Grid, ...]
+
+
+Values = dict[str, dict[str, list[float]]]
+"""By row, by column: a number for each seed."""
+
+
+def diagnoses(rows: Sequence[Row], column: Column) -> tuple[list[Diagnosis], list[str]]:
+    """The diagnostics of a table's rows in one score, and what could not be read or is left out."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    problems = []
+    for row in rows[:MOST]:
+        for seed, runs in row.finished.items():
+            path = diagnostics_path(runs[0])
+            if len(runs) != 1 or not path.exists():
+                continue
+            try:
+                found.setdefault(clean(row.name), {})[seed] = read_diagnostics(path)
+            except DataError as error:
+                problems.append(clean(str(error)))
+    if len(rows) > MOST and found:
+        problems.append(f"diagnostics of {len(rows) - MOST} configurations are left out")
+    if not found:
+        return [], problems
+    makers = (ablation, robustness, similarity, calibration, probes)
+    shown = [made for maker in makers for made in maker(found, column) if made.charts or made.grids]
+    return shown, problems
+
+
+Found = Mapping[str, Mapping[int, Mapping[str, Any]]]
+
+
+def entries(document: Mapping[str, Any], key: str) -> Iterator[Mapping[str, Any]]:
+    """The objects of a list in a document; nothing where it is not one."""
+    values = document.get(key)
+    yield from (item for item in (values if isinstance(values, list) else []) if isinstance(item, dict))
+
+
+def score(entry: Mapping[str, Any], key: str) -> float:
+    """A score of an entry, NaN where it has none."""
+    scores = entry.get("scores")
+    return finite(scores.get(key)) if isinstance(scores, dict) else math.nan
+
+
+def finite(value: Any) -> float:
+    """A number, NaN for anything that is none."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def named(value: Any) -> str:
+    """A text, or several joined, for a heading."""
+    return clean(" + ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def spread(values: Sequence[float], text: Callable[[float], str]) -> str:
+    """Mean ± sample deviation over seeds."""
+    if not values:
+        return ""
+    mean = text(float(np.mean(values)))
+    return f"{mean} ± {text(float(np.std(values, ddof=1)))}" if len(values) > 1 and mean != "n/a" else mean
+
+
+def grid(title: str, values: Values, text: Callable[[float], str], corner: str = "configuration", about: str = "") -> Grid | None:
+    """Rows by columns, mean ± sample deviation over seeds; None without columns."""
+    columns = list(dict.fromkeys(name for row in values.values() for name in row))
+    rows = [(name, *(spread(row.get(key, []), text) for key in columns)) for name, row in values.items()]
+    return Grid(title, (corner, *columns), tuple(rows), about) if columns else None
+
+
+def kept(*found: Any) -> tuple[Any, ...]:
+    """What there is."""
+    return tuple(item for item in found if item is not None)
+
+
+def ablation(found: Found, column: Column) -> Iterator[Diagnosis]:
+    """Scores with modalities dropped at test time."""
+    values: Values = {}
+    for name, seeds in found.items():
+        row = values.setdefault(name, defaultdict(list))
+        for document in seeds.values():
+            for entry in entries(document, "ablation"):
+                dropped = entry.get("dropped")
+                row[f"without {named(dropped)}" if dropped else "all modalities"].append(score(entry, column.key))
+    about = f"Test {clean(column.key)} of the trained models with a modality removed; nothing was trained again. Mean ± sample deviation over seeds."
+    yield Diagnosis("Modality ablation", about, (), kept(grid("", values, column.text)))
+
+
+def robustness(found: Found, column: Column) -> Iterator[Diagnosis]:
+    """Scores under missing frames or noise, by rate."""
+    points: dict[tuple[str, str], dict[str, dict[float, list[float]]]] = {}
+    for name, seeds in found.items():
+        for document in seeds.values():
+            for entry in entries(document, "robustness"):
+                kind, rate = (named(entry.get("kind", "")), named(entry.get("modality", ""))), finite(entry.get("rate"))
+                if math.isfinite(rate):
+                    points.setdefault(kind, {}).setdefault(name, {}).setdefault(rate, []).append(score(entry, column.key))
+    charts, grids = [], []
+    for (kind, modality), lines in points.items():
+        means = {name: [(rate, float(np.mean(own))) for rate, own in rates.items()] for name, rates in lines.items()}
+        title = f"{kind}, {'all modalities' if modality == 'all' else modality}"
+        charts.append(chart(title, f"rate of {kind}", clean(column.key), means, 100 if column.percent else 1))
+        values = {name: {f"{rate:g}": own for rate, own in sorted(rates.items())} for name, rates in lines.items()}
+        grids.append(grid(title, values, column.text))
+    about = f"Test {clean(column.key)} of the trained models on disturbed inputs, by the rate of the disturbance; means over seeds."
+    yield Diagnosis("Robustness", about, kept(*charts), kept(*grids))
+
+
+def similarity(found: Found, column: Column) -> Iterator[Diagnosis]:
+    """Gap between modalities and CKA, by field and pair; of the untrained network too."""
+    measures = (
+        ("gap", "Modality gap", "Distance of two modalities' centres on the unit sphere: 0 none, 2 opposite (Liang et al. 2022)."),
+        ("cka", "CKA", "Linear centred kernel alignment of two modalities: 1 alike up to rotation and scale (Kornblith et al. 2019)."),
+    )
+    for key, title, about in measures:
+        values: Values = {}
+        for name, seeds in found.items():
+            for document in seeds.values():
+                untrained = document.get("untrained")
+                before = untrained.get(key) if isinstance(untrained, dict) else None
+                for row, fields in ((name, document.get(key)), (f"{name}, untrained", before)):
+                    for column_name, value in pairs(fields):
+                        values.setdefault(row, {}).setdefault(column_name, []).append(value)
+        yield Diagnosis(title, about + " Test samples, mean ± sample deviation over seeds.", (), kept(grid("", values, lambda v: f"{v:.3f}")))
+
+
+def pairs(fields: Any) -> Iterator[tuple[str, float]]:
+    """Numbers by field and pair of modalities."""
+    for field, inner in fields.items() if isinstance(fields, dict) else ():
+        for pair, value in inner.items() if isinstance(inner, dict) else ():
+            yield f"{named(field)}: {named(pair)}", finite(value)
+
+
+def calibration(found: Found, column: Column) -> Iterator[Diagnosis]:
+    """Mean prediction against mean target in bins of the prediction, of each configuration's first seed."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    grids = []
+    for name, seeds in found.items():
+        seed = min(seeds)
+        bins = [{key: finite(value) for key, value in entry.items()} for entry in entries(seeds[seed], "calibration")]
+        lines[name] = [(b.get("target", math.nan), b.get("prediction", math.nan)) for b in bins]
+        heads = tuple(dict.fromkeys(key for b in bins for key in b))
+        rows = tuple(tuple(f"{b[key]:.4g}" if math.isfinite(b.get(key, math.nan)) else "" for key in heads) for b in bins)
+        if heads:
+            grids.append(Grid(f"{name}, seed {seed}", tuple(map(clean, heads)), rows))
+    drawn = chart("", "mean target", "mean prediction", lines)
+    about = "Mean prediction against mean target in bins, first seed of each configuration; a calibrated model lies on the diagonal."
+    yield Diagnosis("Calibration", about, kept(drawn), tuple(grids))
+
+
+def probes(found: Found, column: Column) -> Iterator[Diagnosis]:
+    """What linear probes read out of the features: every number of the probes by its place."""
+    values: Values = {}
+    for name, seeds in found.items():
+        for document in seeds.values():
+            for place, value in numbers(document.get("probes")):
+                values.setdefault(name, {}).setdefault(place, []).append(value)
+    yield Diagnosis("Probes", "What simple probes read out of the features; mean ± sample deviation over seeds.", (), kept(turned(values)))
+
+
+def turned(values: Values) -> Grid | None:
+    """A grid with the configurations as columns."""
+    places = list(dict.fromkeys(place for row in values.values() for place in row))
+    across = {place: {name: row[place] for name, row in values.items() if place in row} for place in places}
+    return grid("", across, lambda v: f"{v:.4g}", "probe")
+
+
+def numbers(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+    """Every number in nested objects, with the names on the way to it."""
+    if isinstance(value, dict) and depth < 6:
+        for key, item in value.items():
+            yield from numbers(item, f"{place}, {named(key)}" if place else named(key), depth + 1)
+    elif place and math.isfinite(finite(value)):
+        yield place, finite(value)

@@ -1,0 +1,117 @@
+"""A results table as the page shows it: best first, with what sorting needs beside each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from mmbench.results.formats import STYLES, Style, explanations
+from mmbench.results.tables import Cell, Column, Row, Table
+from mmbench.results.text import clean, count, duration, memory
+
+STYLE: Style = replace(
+    STYLES["plain"],
+    best=lambda text: (text, ""),
+    second=lambda text: (text, ""),
+    legend="bold: best, underlined: second best",
+)
+"""Names, marks and explanations in words; bold and underlined are the template's."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A cell: its text, deviation and mark; `sort` is what its column is sorted by, nothing where there is no number."""
+
+    text: str
+    sort: str = ""
+    sd: str = ""
+    mark: str = ""
+    place: str = ""
+    """``best`` or ``second``."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row: its kind and its cells, the first being the configuration's name as it is marked."""
+
+    kind: str
+    cells: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A column's header. `first`: the order of its first sorting, the better values on top."""
+
+    text: str
+    first: str
+    about: str = ""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """A table of the page. `legend` explains its marks, `notes` what is not in a row."""
+
+    heads: tuple[Head, ...]
+    lines: tuple[Line, ...]
+    legend: tuple[str, ...]
+    notes: tuple[str, ...]
+    sorted_by: int
+    """The column that it comes sorted by."""
+
+
+def primary(table: Table) -> Column | None:
+    """The score that a table is ordered by: its first that has a direction."""
+    return next((column for column in table.columns if column.higher_is_better is not None), None)
+
+
+def ordered(table: Table, column: Column | None) -> list[Row]:
+    """Its rows, methods first, by that score with the best on top; what has no score comes last."""
+
+    def key(row: Row) -> tuple[int, bool, float, str]:
+        mean = row.cells[column.key].mean if column and column.key in row.cells else math.nan
+        missing = math.isnan(mean)
+        kinds = ("method", "published", "floor", "oracle")
+        rank = kinds.index(row.kind) if row.kind in kinds else 1
+        return rank, missing, 0.0 if missing else -mean if column and column.higher_is_better else mean, row.name
+
+    return sorted(table.rows, key=key)
+
+
+def leaderboard(table: Table, abouts: Mapping[str, str]) -> Leaderboard:
+    """The table as the page shows it. `abouts`: one line on each metric."""
+    first = primary(table)
+    heads = [Head("configuration", "ascending"), Head("seeds", "descending", "finished / all")]
+    for column in table.columns:
+        better = column.higher_is_better
+        heads.append(Head(STYLE.header(column), "ascending" if better is False else "descending", abouts.get(column.key, "")))
+    heads += [Head("parameters", "ascending"), Head("time/run", "ascending"), Head("memory", "ascending")]
+    lines = []
+    for row in ordered(table, first):
+        name = Value(STYLE.name(row), clean(row.name))
+        seeds = Value(f"{row.done}/{row.total}", str(row.done)) if row.kind in ("method", "floor") else Value(clean(row.seeds_told))
+        scores = [value(column, row.cells[column.key], row.kind == "published") for column in table.columns]
+        costs = (count(row.parameters), row.parameters), (duration(row.seconds), row.seconds), (memory(row.memory), row.memory)
+        lines.append(Line(row.kind, (name, seeds, *scores, *(Value(text, sortable(number)) for text, number in costs))))
+    legend = explanations([table], STYLE, ())
+    position = 2 + table.columns.index(first) if first else 0
+    return Leaderboard(tuple(heads), tuple(lines), tuple(legend), tuple(clean(note) for note in table.notes), position)
+
+
+def value(column: Column, cell: Cell, published: bool) -> Value:
+    """One score; a published one has the gap to what was measured behind it."""
+    if math.isnan(cell.mean):
+        return Value("" if published else "n/a")
+    gap = "" if math.isnan(cell.gap) else f" ({column.signed(cell.gap)})"
+    return Value(
+        column.text(cell.mean),
+        sortable(cell.mean),
+        "" if math.isnan(cell.sd) else column.text(cell.sd),
+        gap + STYLE.beaten * cell.beaten,
+        "best" if cell.best else "second" if cell.second else "",
+    )
+
+
+def sortable(number: float | None) -> str:
+    """A number as it is sorted by; nothing for none."""
+    return "" if number is None or math.isnan(number) else f"{number:.9g}"
