@@ -15,6 +15,7 @@ VERBS = {
     "check": "validate a config and print what it would do, without training",
     "status": "what is done, failed, running or missing in a folder of runs",
     "report": "the tables of a folder of runs",
+    "compare": "how sure it is that one configuration is better than another",
     "embed": "the features of finished runs, in files beside them",
     "extract": "features out of transcripts and recordings, as a data set to train on",
     "score": "recompute every metric from the stored predictions",

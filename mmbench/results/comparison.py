@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +30,9 @@ from mmbench.metrics import checked, metric_of
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord
 from mmbench.results.statistics import DRAWS, LEVEL, Resampling, flip_floor, holm, improvement, interval, scorer, sign_flip
+
+if TYPE_CHECKING:
+    from mmbench.results.tables import Table
 
 OTHER_SAMPLES = "its test samples are not those of the other runs"
 
@@ -192,8 +196,18 @@ class Contest:
         return corrected([self.compare(name, baseline, key) for name in self.names if name != baseline for key in keys])
 
     def pairs(self, key: str) -> list[Comparison]:
-        """Every pair of configurations in one score, corrected for all of them."""
-        return corrected([self.compare(first, second, key) for first, second in combinations(self.names, 2)])
+        """Every pair of configurations in one score, corrected for all of them; the better mean comes first, and those without one last."""
+        found = [self.compare(name, name, key) for name in self.names]
+        higher = any(c.higher_is_better for c in found)
+        ranked = sorted(found, key=lambda c: (math.isnan(c.means[0]), -c.means[0] if higher else c.means[0]))
+        return corrected([self.compare(first.first, second.first, key) for first, second in combinations(ranked, 2)])
+
+
+def contest_of(table: Table, known: Mapping[str, Metric], draws: int = DRAWS, *, unit: str = "video", also: Collection[str] = ()) -> Contest:
+    """The contest of a table's methods that have a finished run, and of those rows of another kind (floors) that `also` names."""
+    rows = [row for row in table.rows if row.finished and (row.kind == "method" or row.name in also)]
+    asked = {row.name: [record.seed for record in row.records if record.seed is not None] for row in rows}
+    return Contest({row.name: row.finished for row in rows}, known, draws, unit=unit, asked=asked)
 
 
 def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
