@@ -1,0 +1,1 @@
+"""Trackers for mmbench: TensorBoard and MLflow."""
