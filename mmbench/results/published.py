@@ -24,7 +24,7 @@ from mmbench.files import shipped
 from mmbench.metrics import METRICS, named
 
 NUMBER = r"-?\d+(?:\.\d+)?"
-ABSENT = "-"
+ABSENT = "~"
 CELL = re.compile(rf"({NUMBER})(?:±({NUMBER}))?")
 THE_METHOD = "full"
 """The row of an ablation that is the method itself: its variant is the empty string."""
@@ -154,7 +154,7 @@ Notes = Annotated[dict[str, Places], Field(description="key of a footnote: the c
 
 
 class _Row(StrictModel):
-    values: str = Field(description="as printed, separated by spaces; '-' where nothing is printed, a/b in a column of two metrics, mean±sd")
+    values: str = Field(description="as printed, separated by spaces; '~' where nothing is printed, a/b in a column of two metrics, mean±sd")
     mark: str = Field("", description="one of the table's marks")
     setting: str = ""
     seeds: PositiveInt | None = None
@@ -173,7 +173,7 @@ class _Table(StrictModel):
     @field_validator("rows", mode="before")
     @classmethod
     def _short_rows(cls, rows: object) -> object:
-        return {name: {"values": row} if isinstance(row, str) else row for name, row in rows.items()} if isinstance(rows, dict) else rows
+        return {name: row if isinstance(row, dict) else {"values": row} for name, row in rows.items()} if isinstance(rows, dict) else rows
 
 
 class _File(StrictModel):
@@ -279,7 +279,7 @@ def _cells(place: str, values: str, table: _Table, columns: list[_Column], times
     widths = [len(metrics.split("/")) for headings in table.columns.values() for metrics in headings.values()]
     texts = values.split()
     if len(texts) != len(widths):
-        raise ConfigError(f"{place}: has {len(texts)} values for {len(widths)} columns; write '-' where the source prints none")
+        raise ConfigError(f"{place}: has {len(texts)} values for {len(widths)} columns; write '~' where the source prints none")
     parts: list[str] = []
     for text, width in zip(texts, widths, strict=True):
         split = [ABSENT] * width if text == ABSENT else text.split("/")
@@ -292,7 +292,7 @@ def _cells(place: str, values: str, table: _Table, columns: list[_Column], times
             continue
         found = CELL.fullmatch(text)
         if found is None:
-            raise ConfigError(f"{place}: {text!r} is no number; write 85.75, 85.75±0.31, or '-' where the source prints none")
+            raise ConfigError(f"{place}: {text!r} is no number; write 85.75, 85.75±0.31, or '~' where the source prints none")
         low, high = METRICS[column.metric].range
         share = (low, high) == (0, 1)
         divisor = 100 if times_100 == "everything" or (times_100 == "shares" and share) else 1

@@ -56,6 +56,14 @@ def test_manifests_and_configs_are_inside(tmp_path) -> None:
         assert "linear" in mmbench(tmp_path, "check", str(config))
 
 
+def test_published_numbers_are_inside(tmp_path) -> None:
+    code = "from mmbench.results.published import published_sources as sources, load_published as load; print(*sources(), len(load()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True)
+    *sources, scores = done.stdout.split()
+    assert sources == sorted(path.stem for path in (ROOT / "published").glob("*.yaml"))
+    assert int(scores) > 1000
+
+
 def test_a_new_package_can_be_written(tmp_path) -> None:
     assert "wrote mmbench-demo/src/mmbench_demo/plugin.py" in mmbench(tmp_path, "new", "plugin", "demo")
 
