@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,18 @@ def a_run() -> Iterator[TrackedRun]:
         config = {"name": "demo", "model": {"name": "mine", "width": 8, "layers": [1, 2]}, "losses": [{"name": "pull", "weight": 0.1}], "row": None}
         data = {"name": "mosi", "title": "CMU-MOSI", "task": "regression", "simulated": True, "fingerprint": "f00d"}
         yield TrackedRun(folder, "demo: 1/2", folder.parent.name, "mine + pull (0.1)", "mine", 1, config, data, "cpu")
-        left = [path.name for path in folder.iterdir()]
+        left = [path.name for path in folder.parent.glob("seed-*/*")]
         expect(not left, "that the run's own folder is left alone", ", ".join(left))
 
 
 def course(subject: Subject) -> None:
     """It takes runs from their start to each way of ending, with epochs or none, and leaves the run's folder and random numbers alone."""
     before = random.getstate(), repr(np.random.get_state())
-    for status, end in ENDS.items():
-        for epochs in (0, 2):
-            with a_run() as run:
-                _attempt(subject, run, USUAL, epochs, status, end)
+    with a_run() as run:  # and other seeds of it, beside one another
+        for seed, (status, epochs) in enumerate(product(ENDS, (0, 2)), 2):
+            folder = run.folder.with_name(f"seed-{seed}")
+            folder.mkdir()
+            _attempt(subject, replace(run, seed=seed, folder=folder), USUAL, epochs, status, ENDS[status])
     expect((random.getstate(), repr(np.random.get_state())) == before, "that the global random numbers are left alone", "others")
 
 
