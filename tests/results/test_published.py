@@ -219,7 +219,7 @@ def test_spot_checks() -> None:
     assert one("mmsa", "mosi", "self_mm", "mosi", "corr") == 0.7963
 
 
-def test_a_number_in_two_tables_of_one_source_agrees_or_has_a_footnote() -> None:
+def test_a_number_in_two_tables_of_one_source_agrees_or_a_footnote_has_both() -> None:
     places: dict[tuple, list] = {}
     for score in SCORES:
         key = (score.source, score.model or score.method.casefold(), score.variant, score.dataset, score.protocol, score.metric)
@@ -227,7 +227,10 @@ def test_a_number_in_two_tables_of_one_source_agrees_or_has_a_footnote() -> None
     twice = [scores for scores in places.values() if len(scores) > 1]
     assert len(twice) > 80
     differ = [scores for scores in twice if len({score.value for score in scores}) > 1]
-    assert all(set.intersection(*(set(score.notes) for score in scores)) for scores in differ), differ
+    for scores in differ:
+        footnotes = load_source(scores[0].source).footnotes
+        shared = [footnotes[note] for note in set.intersection(*(set(score.notes) for score in scores))]
+        assert any(all(score.printed in footnote for score in scores) for footnote in shared), scores
     known = {("decalign", "AOBERT", "mosei", "f1_non0"), ("slad", "SLaD(our)", "sims", "corr_clip1")}
     assert {(scores[0].source, scores[0].method, scores[0].dataset, scores[0].metric) for scores in differ} == known
 
