@@ -14,6 +14,7 @@ VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
     "check": "validate a config and print what it would do, without training",
     "status": "what is done, failed, running or missing in a folder of runs",
+    "reproduce": "a table or figure of a paper, run again and beside the published values",
     "report": "the tables of a folder of runs",
     "compare": "how sure it is that one configuration is better than another",
     "embed": "the features of finished runs, in files beside them",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +15,15 @@ from mmbench.results.runs import RunRecord, find_runs, read_run
 from mmbench.runner import Plan, Row, make_plan
 
 NO_DATA, NO_WEIGHTS, NOT_INSTALLED, NO_CONFIG, REFUSED = "no data", "no weights", "not installed", "no config", "refused"
+
+
+LOOKED_FOR = re.compile(r"(?<=for: )[^;]+(?=;)")
+"""The names of files in the message that data were not found: dozens, of which a table shows two."""
+
+
+def _first_two(names: re.Match[str]) -> str:
+    found = names[0].split(", ")
+    return names[0] if len(found) < 4 else f"{', '.join(found[:2])} and {len(found) - 2} more names, which mmbench data check lists"
 
 
 @dataclass
@@ -70,6 +81,37 @@ class Work:
         if row is None:
             return part.found.get(place.cell, []) if part else []
         return records_of(row)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of the data, each once."""
+        plans = [part.plan for part in self.parts.values() if part.plan]
+        return list(dict.fromkeys(warning for plan in plans for dataset in plan.datasets for warning in dataset.record.get("warnings", ())))
+
+    @property
+    def missing(self) -> list[str]:
+        """A line for each reason why something cannot be measured here, with the rows and data sets that it is about."""
+        nowhere = [name for name in self.rows if all(self.places[name, group.place].state == NOT_IMPLEMENTED for group in self.target.groups)]
+        lines = [f"{NOT_IMPLEMENTED} here: {', '.join(nowhere)}"] if nowhere else []
+        found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for (name, place), told in self.places.items():
+            if told.state and name not in nowhere:
+                found[told.state, told.reason][place].append(name)
+        for (state, reason), places in found.items():
+            where = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items())
+            lines.append(f"{state} ({where})" + (f": {reason}" if reason else ""))
+        unseen = [part.config for part in self.parts.values() if any(part.found.values())]
+        return lines + [f"{config}: its data are not here; finished runs of exactly this config were found by their fingerprint" for config in unseen]
+
+    def without_weights(self, part: Part) -> None:
+        """The weights of a config's encoders could not be got: its places say so."""
+        part.state = NO_WEIGHTS
+        encoders = {name: choice for cell in part.cells for name, choice in cell.encoders.items()}
+        names = [f"{getattr(choice.config, 'model', choice.entry.component.name)} ({name})" for name, choice in encoders.items()]
+        part.reason = f"{part.config} trains {' and '.join(names)}, whose weights could not be got (the message is on the terminal)"
+        for key, place in self.places.items():
+            if place.config == part.config and not place.state:
+                self.places[key] = replace(place, state=part.state, reason=part.reason)
 
     @property
     def plans(self) -> Iterator[tuple[Part, Plan]]:
@@ -182,7 +224,7 @@ def _part(config: str, wanted: Mapping[str, Group], options: Options) -> Part:
     try:
         part.plan = make_plan(cells, options.out, options.data_root, options.device)
     except DataError as error:
-        part.state, part.reason = NO_DATA, _one_line(error)
+        part.state, part.reason = NO_DATA, LOOKED_FOR.sub(_first_two, _one_line(error))
         part.found = {cell.experiment.row: _finished(cell, options.out) for cell in cells}
     except ConfigError as error:
         part.state, part.reason = NOT_INSTALLED if any(cell.missing for cell in cells) else REFUSED, _one_line(error)

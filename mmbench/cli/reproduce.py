@@ -1,0 +1,151 @@
+"""``mmbench reproduce``: a table or figure of a paper, run again and written beside the published values."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmbench.cli.options import experiment_options
+
+if TYPE_CHECKING:
+    from mmbench.reproduction.plan import Work
+
+
+@click.command()
+@click.argument("target", required=False)
+@click.option("--list", "listed", is_flag=True, help="List the targets, as without TARGET.")
+@click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one (slad/*: features).")
+@experiment_options
+@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
+@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
+@click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
+@click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv"]), default="plain", show_default=True)
+def command(
+    target: str | None,
+    listed: bool,
+    variant: str,
+    overrides: tuple[str, ...],
+    seeds: str | None,
+    device: str,
+    out: Path,
+    data_root: Path | None,
+    jobs: int | None,
+    rerun: str | None,
+    no_run: bool,
+    format_: str,
+) -> None:
+    """Run what is missing of TARGET (such as decalign/table2) and write it beside the published values.
+
+    Runs go where mmbench run puts them, so that targets share them and finished ones are not repeated. The table is
+    written to OUT/papers/TARGET as .txt, .md, .tex and .csv, figures as .svg and .png. --set changes every config of
+    the target. What cannot run here (no data, no weights, not implemented) is a row that says so.
+
+    \b
+    Exit codes: 0 ok, 1 some runs failed, 2 usage or config, 3 nothing could be measured here (the files are written
+    all the same), 130 interrupted; the same command goes on.
+    """
+    from mmbench.reproduction.target import load_target
+
+    if target is None or listed:
+        click.echo(_list(out), nl=False)
+        return
+    from mmbench.compose import parse_seeds
+    from mmbench.reproduction.blocks import result_of
+    from mmbench.reproduction.drawings import draw, embedder, no_embedder
+    from mmbench.reproduction.formats import FORMATS, render
+    from mmbench.reproduction.plan import Options, make_work
+    from mmbench.results.formats import clean
+
+    chosen = load_target(target, variant)
+    if seeds is not None:
+        parse_seeds(seeds)
+    work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
+    failed = 0
+    if not no_run:
+        failed = _run(work, device, jobs, rerun)
+    place = out / "papers" / chosen.stem
+    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root))
+    result = result_of(work, drawn.notes)
+    texts = {name: render(result, name) for name in FORMATS}
+    files = [_write(place.with_name(f"{place.name}.{suffix}"), texts[name]) for name, suffix in FORMATS.items()]
+    click.echo("")
+    click.echo(texts[format_])
+    click.echo("wrote " + ", ".join(clean(str(path)) for path in [*files, *drawn.files]))
+    if failed:
+        sys.exit(1)
+    if not no_run and not any(block.measured for block in result.blocks):
+        sys.exit(3)
+
+
+def _run(work: Work, device: str, jobs: int | None, rerun: str | None) -> int:
+    """Execute what is missing, after telling what that is. Returns how many runs failed, earlier ones among them."""
+    from mmbench.cli.execute import execute, need_torch, prepare_encoders
+    from mmbench.results.formats import clean
+    from mmbench.runner import encoder_runs, prepare
+
+    click.echo(f"{work.target.name}: {clean(work.target.config.title)}")
+    for warning in work.warnings:
+        click.echo(f"warning: {clean(warning)}", err=True)
+    requests, failed, done = {}, 0, 0
+    for part, plan in work.plans:
+        requests[part.config], finished, broken = prepare(plan, rerun)
+        failed, done = failed + broken, done + finished
+        click.echo(f"  {part.config}: {len(requests[part.config])} runs to do, {finished} done" + f", {broken} failed before" * bool(broken))
+    for line in work.missing:
+        click.echo(f"  {clean(line)}")
+    total = sum(map(len, requests.values()))
+    click.echo(f"{total} runs to do, {done} done" + f", {failed} failed before (--rerun failed tries again)" * bool(failed))
+    if total:
+        need_torch()
+    for part, plan in work.plans:
+        for folder in encoder_runs(plan, requests[part.config]):
+            if prepare_encoders(folder, device):
+                work.without_weights(part)
+                requests[part.config] = []
+                break
+    execution = execute([request for several in requests.values() for request in several], jobs)
+    if execution.stopping:
+        sys.exit(130)
+    return failed + execution.failed
+
+
+def _write(path: Path, text: str) -> Path:
+    from mmbench.errors import ConfigError
+    from mmbench.files import write
+
+    try:
+        write(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another folder with --out") from None
+    return path
+
+
+def _list(out: Path) -> str:
+    """Every target with its title, and what of it was written to `out`."""
+    from mmbench.reproduction.target import load_target, target_names
+
+    lines = []
+    for name in target_names():
+        target = load_target(name)
+        states = [state for stem in (name, *(f"{name}-{variant}" for variant in target.config.variants)) if (state := _state(out, stem, name))]
+        lines += [f"{name:17} {target.config.title.partition(', ')[2]}", f"{'':17} {'; '.join(states) or 'not written yet'}"]
+    return "\n".join([*lines, "", f"mmbench reproduce TARGET runs what is missing of one and writes it to {out / 'papers'}.", ""])
+
+
+def _state(out: Path, stem: str, name: str) -> str:
+    """What the file of a target or variant says, or nothing where there is none."""
+    import csv
+
+    path = out / "papers" / f"{stem}.csv"
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("kind") == "method"]
+    except (OSError, ValueError, csv.Error):
+        return ""
+    places = {(row.get("row"), row.get("data")) for row in rows}
+    measured = {(row.get("row"), row.get("data")) for row in rows if row.get("mean")}
+    variant = f"variant {stem.removeprefix(name + '-')}: " if stem != name else ""
+    return f"{variant}{len(measured)} of {len(places)} rows measured" + ", SIMULATED" * any(row.get("simulated") for row in rows)
