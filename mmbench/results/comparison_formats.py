@@ -276,20 +276,20 @@ def explanations(found: Compared, style: Style) -> list[str]:
             )
             lines.append("P(A better): share of all pairs of a run of A and a run of B in which A's is better, ties one half.")
         if any(len(c.seeds) == 1 for c in told):
-            lines.append(
-                "One seed says nothing of other seeds: its interval is over test videos alone, and nothing on one seed is called significant."
-            )
+            lines.append("One seed says nothing of other seeds: its interval is over test videos alone, and nothing on it is called significant.")
+        if any(len(c.seeds) == 2 for c in told):
+            lines.append(f"Two seeds tell little: where the seeds are what varies, such {level} intervals cover about 92%.")
+    return [style.escape(line) for line in (*lines, *untested(found))]
+
+
+def untested(found: Compared) -> list[str]:
+    """Why comparisons are without a test, each reason once."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for c in found.comparisons:
         if c.reason:
-            reasons[c.reason].append(
-                f"{c.first} - {c.second}, {c.metric}"
-                if found.layout == "baseline"
-                else c.metric
-                if found.layout == "pair"
-                else f"{c.first} - {c.second}"
-            )
+            reasons[c.reason].append(c.metric if found.layout == "pair" else f"{c.first} - {c.second}, {c.metric}")
+    lines = []
     for reason, places in reasons.items():
         more = f" and {len(places) - 4} more" if len(places) > 4 else ""
-        lines.append(f"not tested: {', '.join(places[:4])}{more}: {reason}")
-    return [style.escape(line) for line in lines]
+        lines.append(f"not tested: {'; '.join(places[:4])}{more}: {reason}")
+    return lines

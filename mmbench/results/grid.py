@@ -4,8 +4,7 @@ What stands where is told by the runs' configs, not by names: a row is everythin
 losses with their weights and hyperparameters, and how adapters were made. So no cell ever mixes settings; where a backbone or a loss stands
 with several settings, it has several rows or columns, named by what differs, and a note says so.
 
-A protocol with parts (folds, binary tasks) has a grid of the means over its parts before those of the parts. There a seed's score in one draw of
-the bootstrap is the mean over the parts, whose videos are drawn apart, or together where parts have the same.
+A protocol with parts (folds, binary tasks) has a grid of the means over its parts before those of the parts.
 """
 
 from __future__ import annotations

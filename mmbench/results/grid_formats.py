@@ -148,8 +148,8 @@ def explanations(grid: Grid, style: Style) -> list[str]:
         videos = " of each part" if grid.averaged else ""
         lines.append(
             style.escape(
-                f"Below it: the difference to the same backbone without an extra loss ({NONE}), and its {LEVEL:.0%} interval from a paired bootstrap "
-                f"over seeds and test videos{videos} ({grid.draws} draws). * the interval excludes zero; it is not corrected for {compared} "
+                f"Below it: the difference to the same backbone without an extra loss ({NONE}), and its {LEVEL:.0%} interval over seeds and test "
+                f"videos{videos} ({grid.draws} draws of videos). * the interval excludes zero; it is not corrected for {compared} "
                 "comparisons."
             )
         )
