@@ -16,6 +16,7 @@ VERBS = {
     "status": "what is done, failed, running or missing in a folder of runs",
     "reproduce": "a table or figure of a paper, run again and beside the published values",
     "report": "the tables of a folder of runs",
+    "figure": "the figures of a paper from finished runs: curves, confusion, sweeps, embeddings, intervals",
     "compare": "how sure it is that one configuration is better than another",
     "embed": "the features of finished runs, in files beside them",
     "extract": "features out of transcripts and recordings, as a data set to train on",

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from mmbench.errors import ConfigError
 from mmbench.files import write
-from mmbench.results.formats import clean
+from mmbench.results.text import clean
 
 try:
     import matplotlib

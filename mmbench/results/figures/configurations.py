@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mmbench.errors import ConfigError
 from mmbench.results.runs import RunRecord
-from mmbench.results.tables import by_configuration
 
 Configurations = Mapping[str, Sequence[RunRecord]]
 
@@ -15,39 +14,40 @@ Configurations = Mapping[str, Sequence[RunRecord]]
 def configurations(records: Iterable[RunRecord], floors: bool = False, rows: Sequence[str] = ()) -> dict[str, list[RunRecord]]:
     """The runs of each configuration by its name in a table, seed by seed and part by part; refused combinations are left out.
 
-    `floors`: with the floors. `rows`: these names alone, in this order, floors among them.
+    Floors of one label are one configuration, whichever experiment ran them. `floors`: with the floors, which are left out unless there is nothing
+    else. `rows`: these names alone, in this order, floors among them.
 
     Raises:
         ConfigError: for a name that is not there, or where nothing is left.
     """
-    parts: dict[str, list[RunRecord]] = {}
+    records = [record for record in records if record.status != "incompatible"]
+    labels = {record.label for record in records if record.floor}
+    found: dict[tuple[str, ...], dict[tuple[str, str], RunRecord]] = {}
     for record in records:
-        parts.setdefault(record.part, []).append(record)
-    found: dict[tuple[str, str], list[RunRecord]] = {}
-    for group in parts.values():
-        for (experiment, label), seeds in by_configuration(group)[0].items():
-            key = (experiment, seeds_family(list(seeds.values())) or label)
-            found.setdefault(key, []).extend(seeds.values())
-    titles = {key: next((run for run in runs if run.name), runs[0]) for key, runs in found.items()}
-    names, homes = Counter(run.title for run in titles.values()), Counter((run.title, run.experiment) for run in titles.values())
-    named: dict[str, list[RunRecord]] = {}
-    for key, runs in found.items():
-        shown = titles[key]
-        origin = shown.label if homes[(shown.title, shown.experiment)] > 1 else shown.experiment
-        name = f"{shown.title} ({origin})" if names[shown.title] > 1 else shown.title
-        named[name] = sorted(runs, key=lambda run: (-1 if run.seed is None else run.seed, run.part))
-    chosen = {name: runs for name, runs in named.items() if floors or rows or not any(run.floor for run in runs)} or named
+        place = ("", record.label) if record.label in labels else (str(record.folder.parents[1]), record.family if record.part else record.label)
+        runs, one = found.setdefault(place, {}), (f"{record.seed:09d}" if record.seed is not None else "", record.part)
+        if one not in runs or runs[one].status != "done":
+            runs[one] = record
+    groups = [[runs[one] for one in sorted(runs)] for runs in found.values()]
+    if not groups:
+        raise ConfigError("there is no configuration to draw: every combination was refused")
+    named = dict(zip(names(groups), groups, strict=True))
     unknown = [name for name in rows if name not in named]
     if unknown:
-        raise ConfigError(f"no configuration is called {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, named)) or 'none'}")
-    if not chosen:
-        raise ConfigError("there is no configuration to draw: every combination was refused")
-    return {name: named[name] for name in rows} if rows else chosen
+        raise ConfigError(f"no configuration is called {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, named))}")
+    if rows:
+        return {name: named[name] for name in rows}
+    return {name: runs for name, runs in named.items() if floors or not any(run.floor for run in runs)} or named
 
 
-def seeds_family(runs: Sequence[RunRecord]) -> str:
-    """What the runs of one configuration on the parts of a protocol share; nothing where there are no parts."""
-    return next((run.family for run in runs if run.family and run.part), "")
+def names(groups: Sequence[Sequence[RunRecord]]) -> list[str]:
+    """A name for each configuration: its title, with what tells it from others of the same title."""
+    shown = [next((run for run in runs if run.name), runs[0]) for runs in groups]
+    found = [run.title for run in shown]
+    for origin in (lambda run: run.experiment, lambda run: run.label, lambda run: str(run.folder.parent)):
+        counts = Counter(found)
+        found = [f"{run.title} ({origin(run)})" if counts[name] > 1 else name for run, name in zip(shown, found, strict=True)]
+    return found
 
 
 def finished(chosen: Configurations) -> dict[str, list[RunRecord]]:

@@ -116,7 +116,7 @@ def overlap(first: Box, second: Box) -> float:
 def intervals(comparisons: Sequence[Comparison], title: str = "", simulated: bool = False) -> Figure:
     """A forest plot: a panel a metric, a row a comparison, the difference of means with its interval, and the line of no difference.
 
-    Filled: the interval leaves zero out; colour and marker say to whose side. The p values are Holm's where several were compared together.
+    Filled and coloured: significant after Holm's correction. A comparison that could not be tested is hollow, and the reason stands below.
 
     Raises:
         ConfigError: where there is nothing to compare.
@@ -133,12 +133,14 @@ def intervals(comparisons: Sequence[Comparison], title: str = "", simulated: boo
         forest(place, [c for c in comparisons if c.metric == metric], baseline, narrow=columns > 1)
     kinds = (("^", BETTER, BETTER), ("v", WORSE, WORSE), ("o", GREY, "white"))
     handles = [Line2D([], [], marker=shape, color=tint, markerfacecolor=fill, linewidth=1, markersize=4.5) for shape, tint, fill in kinds]
-    labels = ["better, interval without 0", "worse, interval without 0", "interval holds 0, or none"]
+    share = f"p < {1 - comparisons[0].level:.2g}"
+    labels = [f"better, {share} (Holm)", f"worse, {share} (Holm)", "not significant, or not tested"]
     level = {f"{100 * c.level:g} %" for c in comparisons}
     against = f"Difference of mean scores to {plain(baseline, 60)}" if baseline else "Difference of mean scores"
     headline(figure, title or against, simulated)
     how = f"{', '.join(sorted(level))} intervals from a bootstrap over seeds and test videos"
-    footer(figure, [f"{against}; {how}.", *(["p: Holm-adjusted."] if len(metrics) == 1 else [])], handles, labels)
+    reasons = dict.fromkeys(f"{plain(c.first, 40)} and {plain(c.second, 40)}: {c.reason}" for c in comparisons if c.reason)
+    footer(figure, [f"{against}; {how}; p corrected (Holm) for all comparisons that were made together.", *reasons], handles, labels, 3)
     return figure
 
 
@@ -150,14 +152,12 @@ def forest(axes: Axes, rows: Sequence[Comparison], baseline: str, narrow: bool) 
     known = metric_of(rows[0].metric, METRICS)
     percent = known is not None and tuple(known.range) == (0, 1)
     factor = 100 if percent else 1
-    lower = known is not None and not known.higher_is_better
     for position, row in enumerate(rows):
         middle, low, high = (factor * value for value in (row.difference, row.low, row.high))
-        better = (middle < 0) if lower else (middle > 0)
-        tint, shape = (GREY, "o") if not row.excludes_zero else (BETTER, "^") if better else (WORSE, "v")
+        tint, shape = (GREY, "o") if not row.significant or not row.better else (BETTER, "^") if row.better == row.first else (WORSE, "v")
         if math.isfinite(low) and math.isfinite(high):
             axes.plot([low, high], [position, position], color=tint, linewidth=1.2, solid_capstyle="butt")
-        fill = tint if row.excludes_zero else "white"
+        fill = "white" if tint == GREY else tint
         if math.isfinite(middle):
             axes.plot([middle], [position], shape, color=tint, markerfacecolor=fill, markersize=4.5)
         axes.text(1.01, position, written(row, factor, narrow), transform=axes.get_yaxis_transform(), va="center", fontsize=6, color=INK)
@@ -169,7 +169,7 @@ def forest(axes: Axes, rows: Sequence[Comparison], baseline: str, narrow: bool) 
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    arrow = "" if known is None else "lower is better" if lower else "higher is better"
+    arrow = {True: "higher is better", False: "lower is better", None: ""}[rows[0].higher_is_better]
     axes.set_xlabel(f"Δ {plain(rows[0].metric, 30)}" + (", percentage points" if percent else "") + (f" ({arrow})" if arrow else ""))
 
 
@@ -178,6 +178,6 @@ def written(row: Comparison, factor: float, narrow: bool) -> str:
     digits = 1 if factor == 100 else 3
     middle, low, high = (factor * value for value in (row.difference, row.low, row.high))
     within = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if math.isfinite(low) and math.isfinite(high) else " (no interval)"
-    p = row.p_holm if row.p_holm is not None and math.isfinite(row.p_holm) else math.nan
+    p = row.p_holm
     chance = "" if math.isnan(p) or narrow else f"  p {p:.3f}" if p >= 0.001 else "  p < 0.001"
     return f"{middle:+.{digits}f}{within}{chance}" if math.isfinite(middle) else "n/a"
