@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -92,15 +93,15 @@ def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int 
     details = Details(known, examples)
     documents = [details.document(record) for record in chosen.runs]
     keys = first_scores(tables)
-    simulated = sorted({clean(table.short) for table in tables if table.simulated})
     environment = jinja2.Environment(
         autoescape=True, loader=jinja2.FileSystemLoader(HERE), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters["breakable"] = lambda text: Markup("<wbr>").join(re.split(r"(?<=[_/.:+-])(?=\w)", text))
     page = {
         "version": __version__,
         "title": headline(tables),
         "subtitle": subtitle(records, tables),
-        "simulated": "; ".join(simulated) if simulated else "",
+        "simulated": simulated(tables),
         "sections": sections,
         "listed": [listed(r, chosen.number(r), keys.get(id(r)), known) for r in in_order(records, chosen.runs)[:LISTED]],
         "left_out": left_out(len(records), chosen.left_out),
@@ -123,7 +124,8 @@ def section(name: str, table: Table, known: Mapping[str, Metric], draws: int, dr
     column = primary(table)
     rows = [row for row in ordered(table, column) if row.kind == "method" and row.finished]
     abouts = {c.key: metric.summary for c in table.columns if (metric := metric_of(c.key, known)) and metric.summary}
-    figures, undrawn = drawings(rows, column, name) if drawn and rows and column else ([], [])
+    held = contests(table, known, draws)
+    figures, undrawn = drawings(table, rows, column, held.of_the_best, name) if drawn and rows and column else ([], [])
     if not drawn and rows:
         undrawn = [f"figures are drawn of the first {DRAWN} tables alone; mmbench figure draws any"]
     found, undiagnosed = diagnoses(rows, column) if rows and column else ([], [])
@@ -134,7 +136,7 @@ def section(name: str, table: Table, known: Mapping[str, Metric], draws: int, dr
         simulated=table.simulated,
         compared=compared(table),
         board=leaderboard(table, abouts),
-        contests=contests(table, known, draws),
+        contests=held,
         drawings=figures,
         undrawn=undrawn,
         diagnoses=found,
@@ -158,9 +160,21 @@ def compared(table: Table) -> str:
     return ", ".join(part for part in parts if part) if table.rows else ""
 
 
+def simulated(tables: Sequence[Table]) -> str:
+    """What on the page is of simulated data; nothing where nothing is."""
+    shown = [table for table in tables if table.data]
+    names = list(dict.fromkeys(data_name(table) for table in shown if table.simulated))
+    return "" if not names else "everything on this page" if all(table.simulated for table in shown) else ", ".join(names)
+
+
+def data_name(table: Table) -> str:
+    """The title of a table's data set."""
+    return clean(str(table.data.get("title") or table.data.get("name")))
+
+
 def headline(tables: Sequence[Table]) -> str:
     """The data sets of the page."""
-    names = list(dict.fromkeys(clean(str(table.data.get("title") or table.data.get("name"))) for table in tables if table.data))
+    names = list(dict.fromkeys(data_name(table) for table in tables if table.data))
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "Runs without results"
 
 

@@ -130,9 +130,9 @@ def robustness(found: Found, column: Column) -> Iterator[Diagnosis]:
     for name, seeds in found.items():
         for document in seeds.values():
             for entry in entries(document, "robustness"):
-                kind, rate = (named(entry.get("kind", "")), named(entry.get("modality", ""))), finite(entry.get("rate"))
+                how, rate = (named(entry.get("kind", "")), named(entry.get("modality", ""))), finite(entry.get("rate"))
                 if math.isfinite(rate):
-                    points.setdefault(kind, {}).setdefault(name, {}).setdefault(rate, []).append(score(entry, column.key))
+                    points.setdefault(how, {}).setdefault(name, {}).setdefault(rate, []).append(score(entry, column.key))
     charts, grids = [], []
     for (kind, modality), lines in points.items():
         means = {name: [(rate, float(np.mean(own))) for rate, own in rates.items()] for name, rates in lines.items()}

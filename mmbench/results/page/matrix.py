@@ -25,7 +25,10 @@ PROBLEMS = 10
 
 @dataclass(frozen=True)
 class Pair:
-    """How the first configuration differs from the second. `verdict`: ``better``, ``worse``, or ``open`` where they are not told apart."""
+    """How the first configuration differs from the second.
+
+    `verdict`: ``better``, ``worse``, or ``open`` where they are not told apart. `lean`: the same for the interval alone, which is not corrected.
+    """
 
     first: str
     second: str
@@ -34,13 +37,15 @@ class Pair:
     p: str
     p_holm: str
     verdict: str
+    lean: str
     sort: tuple[str, str, str, str] = ("", "", "", "")
     """Difference, the interval's lower end, p and Holm's p as numbers."""
 
     @property
     def sign(self) -> str:
         """The verdict without colour."""
-        return {"better": "▲ better", "worse": "▼ worse"}.get(self.verdict, "≈ open")
+        known = {"better": "▲ better", "worse": "▼ worse"}
+        return known.get(self.verdict) or {"better": "△ open", "worse": "▽ open"}.get(self.lean, "≈ open")
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class Contests:
     problems: tuple[str, ...]
     verdict: Verdict | None
     draws: int
+    of_the_best: tuple[Comparison, ...] = ()
+    """The best minus each other, in the table's first score."""
 
 
 def contests(table: Table, known: Mapping[str, Metric], draws: int) -> Contests:
@@ -100,6 +107,7 @@ def contests(table: Table, known: Mapping[str, Metric], draws: int) -> Contests:
     if len(columns) > COLUMNS:
         problems.append(f"compared in {COLUMNS} of {len(columns)} scores; left out: {', '.join(clean(c.key) for c in columns[COLUMNS:])}")
     matrices: list[Matrix] = []
+    of_the_best: list[Comparison] = []
     if len(rows) > 1:
         from mmbench.results.comparison import Contest
 
@@ -110,8 +118,9 @@ def contests(table: Table, known: Mapping[str, Metric], draws: int) -> Contests:
             found = [comparison for comparison in contest.pairs(column.key) if {comparison.first, comparison.second} <= {*usable}]
             problems += dict.fromkeys(f"{clean(column.key)}: {clean(c.first)}, {clean(c.second)}: {clean(c.reason)}" for c in found if c.reason)
             matrices.append(matrix(column, usable, found))
+            of_the_best += [c for c in found if column == first and c.first == usable[0]]
     verdict = best_of(table, first, next((m for m in matrices if first and m.key == first.key), None)) if first else None
-    return Contests(tuple(matrices), tuple(several(problems)), verdict, draws)
+    return Contests(tuple(matrices), tuple(several(problems)), verdict, draws, tuple(of_the_best))
 
 
 def matrix(column: Column, names: Sequence[str], found: Sequence[Comparison]) -> Matrix:
@@ -140,11 +149,12 @@ def pair(column: Column, comparison: Comparison, turned: bool = False) -> Pair:
     if turned:
         names, numbers = names[::-1], (-numbers[0], -numbers[2], -numbers[1])
     difference, low, high = numbers
-    verdict = "open" if not comparison.significant else "better" if (difference > 0) == bool(column.higher_is_better) else "worse"
+    way = "better" if (difference > 0) == bool(column.higher_is_better) else "worse"
+    verdict, lean = way if comparison.significant else "open", way if comparison.excludes_zero else ""
     interval = "no interval" if math.isnan(low) else f"[{signed(column, low)}, {signed(column, high)}]"
     sort = tuple(map(sortable, (difference, low, comparison.p, comparison.p_holm)))
     shown = signed(column, difference), interval, probability(comparison.p), probability(comparison.p_holm)
-    return Pair(clean(names[0]), clean(names[1]), *shown, verdict, sort)  # type: ignore[arg-type]
+    return Pair(clean(names[0]), clean(names[1]), *shown, verdict, lean, sort)  # type: ignore[arg-type]
 
 
 def signed(column: Column, difference: float) -> str:

@@ -174,7 +174,7 @@
     return [low - room, high + room];
   }
   function nice(low, high) {
-    var raw = (high - low) / 3, power = Math.pow(10, Math.floor(Math.log10(raw))), step = power * [1, 2, 5, 10].find(function (f) { return power * f >= raw; }), found = [];
+    var raw = (high - low) / 4, power = Math.pow(10, Math.floor(Math.log10(raw))), step = power * [1, 2, 5, 10].find(function (f) { return power * f >= raw; }), found = [];
     for (var i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i += 1) { found.push(i * step); }
     return found;
   }
