@@ -2,53 +2,157 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from mmbench.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mmbench.results.runs import RunRecord
+
+ALONE = {
+    "html": ("format_", "out", "grid", "baseline", "rows", "columns", "metrics", "published"),
+    "grid": ("baseline", "rows", "columns", "metrics", "published"),
+    "baseline": ("rows", "columns", "published"),
+}
+"""Options that choose what is shown, and the others that have no meaning beside them."""
+
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["plain", "github", "latex", "csv", "json"]),
+    type=click.Choice(["plain", "github", "latex", "csv", "html", "json"]),
     default="plain",
     show_default=True,
-    help="json: grids alone",
+    help="csv and json have raw numbers; html is a fragment of a page",
 )
-@click.option("--grid", metavar="METRIC", help="A grid instead: backbones by losses, each against the same backbone without an extra loss.")
-@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="Draws of the bootstrap behind the grid's intervals.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="write to this file instead of the terminal")
-def command(folder: Path, format_: str, grid: str | None, draws: int, out: Path | None) -> None:
+@click.option(
+    "--rows",
+    type=click.Choice(["configuration", "model", "losses"]),
+    default="configuration",
+    show_default=True,
+    help="what a row is called by: its name in the config, its model, or its losses",
+)
+@click.option(
+    "--columns",
+    type=click.Choice(["metric", "dataset"]),
+    default="metric",
+    show_default=True,
+    help="metric: a table for each data set; dataset: one table, with the data sets side by side",
+)
+@click.option("--metrics", metavar="KEY,...", help="these scores alone, in this order (mae,acc2_non0; mmbench list metric)")
+@click.option("--published", is_flag=True, help="also what papers print for the same data set and metric, marked as published")
+@click.option("--baseline", metavar="NAME", help="instead: the difference of every row to this one, with interval and corrected p")
+@click.option("--grid", metavar="METRIC", help="instead: a grid of backbones by losses, each against the same backbone without an extra loss")
+@click.option("--html", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="instead: write everything as one page to look at")
+@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of the bootstrap behind intervals")
+@click.pass_context
+def command(
+    context: click.Context,
+    folders: tuple[Path, ...],
+    format_: str,
+    out: Path | None,
+    rows: str,
+    columns: str,
+    metrics: str | None,
+    published: bool,
+    baseline: str | None,
+    grid: str | None,
+    html: Path | None,
+    draws: int,
+) -> None:
     """Print the tables of the runs below DIR: mean and sample standard deviation over seeds, with the floors.
 
-    DIR is the folder of one experiment, or one above several: runs on the same data stand in one table.
-    A protocol with parts (folds, binary tasks) has a table of the means over its parts, then one for each part.
-    With --grid mae (or another score) the runs stand as a grid of backbones and losses.
+    DIR is the folder of one experiment, or one above several; with several, a run that is found twice counts once. Runs on the same data stand in
+    one table. A protocol with parts (folds, binary tasks) has a table of the means over its parts, then one for each part.
+
+    \b
+      mmbench report runs                                            a table for each data set
+      mmbench report runs --rows model --columns dataset \\
+          --metrics mae,acc2_non0 --format latex --out main.tex      the main table of a paper
+      mmbench report runs --published                                with what papers print
+      mmbench report runs --baseline mult_mosi                       who is better than mult_mosi, and how sure is that
+      mmbench report runs/matrix --grid mae                          backbones by losses
+      mmbench report runs --html report.html                         one page with everything
+
+    Best and second best are shared by rows whose difference may be zero (95 % interval over seeds and test videos).
     """
-    from mmbench.files import write
-    from mmbench.results.runs import find_runs
+    given = [name for name in context.params if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)]
+    refuse(given)
+    if grid is not None and format_ == "html":
+        raise ConfigError("--format html: grids have plain, github, latex, csv and json")
+    records = found_below(folders)
+    chosen = tuple(dict.fromkeys(key.strip() for key in metrics.split(",") if key.strip())) if metrics is not None else ()
+    if metrics is not None and not chosen:
+        raise ConfigError("--metrics names no score; write them with commas, such as --metrics mae,acc2_non0")
+    if html is not None:
+        from mmbench.results.page import write_page
 
-    records = find_runs(folder)
-    if grid is not None:
-        from mmbench.results import grid_formats
-        from mmbench.results.grid import build_grids
-
-        text = grid_formats.render(build_grids(records, grid, draws=draws), format_)
-    else:
-        from mmbench.results.tables import build_tables, render
-
-        if format_ == "json":
-            raise ConfigError("--format json is for grids; add --grid METRIC, or take --format csv")
-        text = render(build_tables(records), format_)
+        write_page(records, html, draws)
+        click.echo(f"wrote {html}")
+        return
+    text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws)
     if out is None:
         click.echo(text, nl=False)
         return
+    from mmbench.files import write
+
     try:
         write(out, text)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written ({error.strerror or error})") from None
     click.echo(f"wrote {out}")
+
+
+def refuse(given: Sequence[str]) -> None:
+    """Raises a ConfigError for options that contradict each other."""
+    for name, others in ALONE.items():
+        wrong = [f"--{other.rstrip('_')}" for other in others if other in given]
+        if name in given and wrong:
+            raise ConfigError(f"--{name} shows something else than these tables, so that {' and '.join(wrong)} would change nothing; leave one out")
+
+
+def found_below(folders: Sequence[Path]) -> list[RunRecord]:
+    """The runs below several folders, each once; ConfigError as in `find_runs`."""
+    from mmbench.results.runs import find_runs
+
+    return list({record.folder: record for folder in folders for record in find_runs(folder)}.values())
+
+
+def shown(
+    records: Sequence[RunRecord],
+    format: str,
+    rows: str,
+    columns: str,
+    metrics: tuple[str, ...],
+    published: bool,
+    baseline: str | None,
+    grid: str | None,
+    draws: int,
+) -> str:
+    """What was asked for, as text."""
+    if grid is not None:
+        from mmbench.results import grid_formats
+        from mmbench.results.grid import build_grids
+
+        return grid_formats.render(build_grids(records, grid, draws=draws), format)
+    if baseline is not None:
+        from mmbench.results.comparison_formats import baseline_text
+
+        return baseline_text(records, baseline, format, draws, metrics=metrics)
+    from mmbench.results import pivot
+    from mmbench.results.tables import build_tables, render
+
+    tables = build_tables(records, shown=metrics, draws=draws, rows=rows)
+    if published:
+        from mmbench.results.published_rows import with_published
+
+        tables = with_published(tables)
+    return pivot.render(tables, format) if columns == "dataset" else render(tables, format)

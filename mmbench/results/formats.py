@@ -122,8 +122,8 @@ def breaks(rows: Sequence[Row]) -> tuple[int, ...]:
     return tuple(index for index in range(1, len(rows)) if groups[index - 1] and not groups[index])
 
 
-def explanations(tables: Sequence[Table], style: Style, notes: Sequence[str] | None = None) -> list[str]:
-    """What the marks and numbers of tables mean, then their notes, or the given ones."""
+def explanations(tables: Sequence[Table], style: Style, notes: Sequence[str] | None = None, seeds: str = "") -> list[str]:
+    """What the marks and numbers of tables mean, then their notes, or the given ones. `seeds`: what is said of seeds; default: of their column."""
     rows = [row for table in tables for row in table.rows]
     methods = [row for row in rows if row.kind == "method"]
     cells = [cell for row in methods for cell in row.cells.values()]
@@ -134,7 +134,7 @@ def explanations(tables: Sequence[Table], style: Style, notes: Sequence[str] | N
         what = "Test scores, each seed's the mean over all parts, then mean" if all(t.averaged for t in tables) else "Test scores, mean"
         if averaged and not all(t.averaged for t in tables):
             means = f", where parts are averaged each seed's the mean over all of them{means}"
-        seeds = "seeds: done on every part/all" if averaged else "seeds: done/all"
+        seeds = seeds or ("seeds: done on every part/all" if averaged else "seeds: done/all")
         lines.append(style.escape(f"{what} ± sample standard deviation (n - 1) over seeds{means}; {seeds}."))
     if any(cell.best for cell in cells):
         interval = "or not distinguishable from it by the 95 % interval of the difference over seeds and test videos (uncorrected)"
@@ -159,7 +159,7 @@ def explanations(tables: Sequence[Table], style: Style, notes: Sequence[str] | N
     ]
     if collapsed:
         lines.append(f"{style.collapsed} runs that collapsed to nearly one prediction for all samples: {', '.join(collapsed)}.")
-    return lines + [style.escape(note) for note in (tables[0].notes if notes is None else notes)]
+    return lines + [style.escape(note) for note in ([note for table in tables for note in table.notes] if notes is None else notes)]
 
 
 def aligned(headers: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> list[list[str]]:

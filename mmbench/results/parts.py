@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.component import Metric
-from mmbench.results.marks import environments, floors_marked
+from mmbench.results.marks import floors_marked
 from mmbench.results.runs import RunRecord
 from mmbench.results.tables import (
     Column,
@@ -26,7 +26,6 @@ from mmbench.results.tables import (
     by_configuration,
     cell,
     columns_of,
-    different_seeds,
     distinct,
     identity_of,
     mean_memory,
@@ -151,8 +150,6 @@ def mean_table(home: Home, groups: Groups, loose: Sequence[RunRecord], metrics: 
         *(f"{part}: has no finished run" for part in parts if part not in home),
         *problems,
         *([f"not averaged, since only some parts have them: {', '.join(left)}"] if left else ()),
-        *different_seeds(rows),
-        *environments(rows),
     )
     merged = merged_data(list(data.values()))
     return Table(title(merged), bool(merged.get("simulated")), columns, tuple(rows), notes, merged)

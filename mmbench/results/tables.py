@@ -154,11 +154,12 @@ def build_tables(
     metrics: Mapping[str, Metric] | None = None,
     shown: Sequence[str] = (),
     draws: int = DRAWS,
+    rows: str = "configuration",
 ) -> list[Table]:
     """One table for each data identity (name, fingerprint, modalities, metrics); runs that no table can be told for come in a last one, as notes.
 
     `metrics` default to those that `known_metrics` finds, `shown` (names or entries, in that order) to all; `draws` of the bootstrap behind best
-    and second, none for tables without these marks.
+    and second, none for tables without these marks; `rows`: named by ``configuration``, by ``model`` or by ``losses``.
 
     Raises:
         ConfigError: where no run was scored with one of `shown`.
@@ -178,6 +179,11 @@ def build_tables(
     for first, homes in sorted(blocks, key=lambda block: str(block[1][0])):
         tables += [*first, *(build(identity, groups[identity], metrics) for identity in homes)]
     tables = chosen(tables, shown, metrics)
+    if rows != "configuration":
+        from mmbench.results.naming import renamed  # it builds on what is here
+
+        tables = renamed(tables, rows)
+    tables = [replace(t, notes=(*t.notes, *different_seeds(t.rows), *environments(t.rows))) for t in tables]
     if draws:
         tables = [ranked(table, metrics, draws) for table in tables]
     repeated = Counter(table.title for table in tables)
@@ -268,7 +274,6 @@ def build(identity: Identity, records: Sequence[RunRecord], metrics: Mapping[str
     rows = floors_marked([*rows, constants], columns)
     if problem:
         notes.append(problem)
-    notes += [*different_seeds(rows), *environments(rows)]
     return Table(title(data), bool(data.get("simulated")), columns, tuple(rows), (*notes_on(records), *notes), data)
 
 

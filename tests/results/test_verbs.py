@@ -41,7 +41,71 @@ def test_report_names_what_it_cannot_do(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="cannot be written"):
         run(report, tmp_path / "runs", "--out", tmp_path / "file" / "table.md")
-    assert run(report, tmp_path / "runs", "--format", "html")[0] == 2
+    assert run(report, tmp_path / "runs", "--format", "word")[0] == 2
+    assert run(report)[0] == 2
+    with pytest.raises(ConfigError, match="--metrics nonsense, more: these runs were not scored with it; there are acc2_non0, corr, mae"):
+        run(report, tmp_path / "runs", "--metrics", "mae,nonsense,more")
+    with pytest.raises(ConfigError, match="--metrics names no score"):
+        run(report, tmp_path / "runs", "--metrics", ",")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--grid", "mae", "--rows", "model"), "--grid .* --rows would change nothing"),
+        (("--grid", "mae", "--published", "--metrics", "mae"), "--grid .* --metrics and --published"),
+        (("--grid", "mae", "--baseline", "misa"), "--grid .* --baseline"),
+        (("--baseline", "misa", "--columns", "dataset"), "--baseline .* --columns"),
+        (("--html", "page.html", "--format", "latex"), "--html .* --format"),
+        (("--html", "page.html", "--grid", "mae"), "--html .* --grid"),
+        (("--grid", "mae", "--format", "html"), "grids have plain, github, latex, csv and json"),
+    ],
+)
+def test_report_refuses_options_that_contradict_each_other(tmp_path: Path, options: tuple[str, ...], named: str) -> None:
+    make_run(tmp_path / "runs", "misa")
+    with pytest.raises(ConfigError, match=named):
+        run(report, tmp_path / "runs", *options)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_report_of_several_folders_counts_a_run_once(tmp_path: Path) -> None:
+    make_run(tmp_path / "here", "misa", 1)
+    make_run(tmp_path / "there", "mult", 1, experiment="other")
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    code, text = run(report, tmp_path / "here", tmp_path / "there", tmp_path / "here" / "demo", tmp_path / "link")
+    assert code == 0
+    assert [line.split()[:2] for line in text.splitlines() if line.startswith("m")] == [["misa", "1/1"], ["mult", "1/1"]]
+    assert "is there twice" not in text
+    again = run(report, tmp_path / "there", tmp_path / "link")[1]
+    assert again == text
+
+
+def test_report_shows_chosen_scores_in_the_order_asked_for(tmp_path: Path) -> None:
+    make_run(tmp_path / "runs", "misa")
+    make_run(tmp_path / "runs", "mult", data={"name": "other", "metrics": ["mse"], "fingerprint": "beef"})
+    text = run(report, tmp_path / "runs", "--metrics", " acc2_non0 ,mae,acc2_non0")[1]
+    assert [line.split()[2:6] for line in text.splitlines() if line.startswith("configuration")] == [["acc2_non0", "↑", "mae", "↓"]]
+
+
+def test_report_compares_with_a_baseline(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, size in (("misa", 0.1), ("mult", 1.0)):
+        for seed in (1, 2, 3):
+            make_run(tmp_path, name, seed, prediction=(TARGET + size * rng.normal(size=8)).astype(np.float32))
+    code, text = run(report, tmp_path, "--baseline", "mult", "--metrics", "mae", "--format", "json")
+    assert code == 0
+    assert "misa" in text
+    with pytest.raises(ConfigError, match="no finished configuration"):
+        run(report, tmp_path, "--baseline", "nothing like it")
+
+
+def test_report_writes_the_page(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    make_run(tmp_path / "runs", "misa")
+    target = tmp_path / "page.html"
+    assert run(report, tmp_path / "runs", "--html", target, "--draws", "100") == (0, f"wrote {target}\n")
+    assert target.read_text().lstrip().lower().startswith("<!doctype html>")
 
 
 def test_status_has_a_line_for_each_configuration(tmp_path: Path) -> None:
