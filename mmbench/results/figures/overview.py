@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from mmbench.errors import ConfigError, DataError
 from mmbench.metrics import METRICS, metric_of
-from mmbench.results.figures.canvas import COLOURS, GREY, INK, WIDTH, footer, headline, panels, plain, says, style, wrapped
+from mmbench.results.figures.canvas import COLOURS, GREY, INK, WIDTH, footer, headline, panels, plain, says, style
 
 if TYPE_CHECKING:
     from mmbench.results.comparison import Comparison
@@ -88,21 +88,24 @@ def labelled(axes: Axes, points: Sequence[Point], areas: np.ndarray) -> None:
     for index in np.argsort(-middles[:, 1], kind="stable"):
         name = plain(points[index].name, 32)
         width, height = 0.56 * size * len(name), 1.3 * size
-        best: tuple[float, float, float, Box] | None = None
-        for distance in (1.0, 6.0, 12.0, 20.0):
+        best: tuple[float, float, Box] | None = None
+        for distance in (1.0, 6.0, 12.0, 20.0, 30.0, 42.0, 56.0):
             for dx, dy in NEAR:
                 reach = radii[index] * (0.75 if dx and dy else 1.0) + distance
                 x, y = middles[index][0] + dx * reach + (dx - 1) * width / 2, middles[index][1] + dy * reach + (dy - 1) * height / 2
                 box = (x, y, x + width, y + height)
                 others = [bubble for other, bubble in enumerate(bubbles) if other != index]
                 outside = width * height - overlap(box, frame)
-                cost = 10 * sum(overlap(box, other) for other in taken) + sum(overlap(box, other) for other in others) + 10 * outside + distance
+                cost = 10 * sum(overlap(box, other) for other in taken) + sum(overlap(box, other) for other in others) + 10 * outside + distance / 2
                 if best is None or cost < best[0] - 1e-9:
-                    best = (cost, x, y, box)
+                    best = (cost, distance, box)
         assert best is not None
-        taken.append(best[3])
-        offset = (best[1] - middles[index][0], best[2] - middles[index][1] + 0.3 * size)
-        axes.annotate(name, (points[index].x, points[index].y), offset, textcoords="offset points", fontsize=size, color=INK, zorder=5)
+        _, distance, box = best
+        taken.append(box)
+        offset = ((box[0] + box[2]) / 2 - middles[index][0], (box[1] + box[3]) / 2 - middles[index][1])
+        line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4, "shrinkA": 1, "shrinkB": 0} if distance > 1 else None
+        place = (points[index].x, points[index].y)
+        axes.annotate(name, place, offset, textcoords="offset points", fontsize=size, color=INK, zorder=5, ha="center", va="center", arrowprops=line)
 
 
 def overlap(first: Box, second: Box) -> float:
@@ -126,9 +129,10 @@ def intervals(comparisons: Sequence[Comparison], title: str = "", simulated: boo
     metrics = list(dict.fromkeys(c.metric for c in comparisons))
     longest = max(sum(c.metric == metric for c in comparisons) for metric in metrics)
     columns = 1 if len(metrics) == 1 else 2
-    figure, places = panels(len(metrics), columns, (WIDTH / columns if columns > 1 else 6.4, 0.75 + 0.24 * longest))
     baselines = {c.second for c in comparisons}
     baseline = baselines.pop() if len(baselines) == 1 else ""
+    height = 0.24 if baseline else 0.34
+    figure, places = panels(len(metrics), columns, (WIDTH / columns if columns > 1 else 6.4, 0.75 + height * longest))
     for place, metric in zip(places, metrics, strict=True):
         forest(place, [c for c in comparisons if c.metric == metric], baseline, narrow=columns > 1)
     kinds = (("^", BETTER, BETTER), ("v", WORSE, WORSE), ("o", GREY, "white"))
@@ -164,8 +168,9 @@ def forest(axes: Axes, rows: Sequence[Comparison], baseline: str, narrow: bool) 
     if not any(math.isfinite(row.difference) for row in rows):
         says(axes, "no difference is a number")
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
-    names = [row.first if baseline else f"{row.first} - {row.second}" for row in rows]
-    axes.set_yticks(range(len(rows)), [wrapped(name, 22 if narrow else 34, 1) for name in names])
+    size = 22 if narrow else 34
+    names = [plain(row.first, size) if baseline else f"{plain(row.first, size)}\n- {plain(row.second, size)}" for row in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
@@ -176,7 +181,7 @@ def forest(axes: Axes, rows: Sequence[Comparison], baseline: str, narrow: bool) 
 def written(row: Comparison, factor: float, narrow: bool) -> str:
     """A difference with its interval and p value as text."""
     digits = 1 if factor == 100 else 3
-    middle, low, high = (factor * value for value in (row.difference, row.low, row.high))
+    middle, low, high = (round(factor * value, digits) + 0.0 for value in (row.difference, row.low, row.high))  # no "-0.000"
     within = f" [{low:+.{digits}f}, {high:+.{digits}f}]" if math.isfinite(low) and math.isfinite(high) else " (no interval)"
     p = row.p_holm
     chance = "" if math.isnan(p) or narrow else f"  p {p:.3f}" if p >= 0.001 else "  p < 0.001"

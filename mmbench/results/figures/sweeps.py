@@ -135,8 +135,7 @@ def heatmap(records: Sequence[RunRecord], metric: str, metrics: Mapping[str, Met
         raise ConfigError(f"no run has a test score {metric!r}; there are {', '.join(known) or 'none'}")
     axes = axes_of({name: settings(runs[0]) for name, runs in chosen.items()})
     if len(axes) != 2:
-        differ = "; ".join(f"{axis.label} ({', '.join(axis.values[:6])}{', ...' * (len(axis.values) > 6)})" for axis in axes) or "nothing"
-        raise ConfigError(f"a heat map needs configurations that differ along two axes, but {len(axes)} differ: {differ}; choose with --rows")
+        raise ConfigError(f"a heat map needs configurations that differ along two axes, not {len(axes)}: {differences(axes)}; choose with --rows")
     down, across = axes
     shape = (len(down.values), len(across.values))
     shown = column(metric, metrics)
@@ -149,6 +148,15 @@ def heatmap(records: Sequence[RunRecord], metric: str, metrics: Mapping[str, Met
         texts[place] = written(shown, found.mean, found.sd) + (f"\n{len(done)}/{len(runs)}" if len(done) < len(runs) else "")
         best[place] = len(done) == len(runs)
     return drawn(means, texts, best, down, across, shown, (title, simulated))
+
+
+def differences(axes: Sequence[Axis]) -> str:
+    """The axes with their values, as far as one can read them."""
+    told = [
+        f"{plain(axis.label, 60)} ({', '.join(plain(value, 20) for value in axis.values[:6])}{', ...' * (len(axis.values) > 6)})" for axis in axes[:6]
+    ]
+    more = [f"and {len(axes) - 6} more"] if len(axes) > 6 else []
+    return "; ".join(told + more) or "all of them have the same settings"
 
 
 def written(shown: Column, mean: float, sd: float) -> str:
