@@ -19,6 +19,7 @@ VERBS = {
     "figure": "the figures of a paper from finished runs: curves, confusion, sweeps, embeddings, intervals",
     "compare": "how sure it is that one configuration is better than another",
     "embed": "the features of finished runs, in files beside them",
+    "diagnose": "what finished runs lean on, how far apart their modalities are, and how well they are calibrated",
     "extract": "features out of transcripts and recordings, as a data set to train on",
     "score": "recompute every metric from the stored predictions",
     "list": "the models, losses, metrics and extractors that are installed",

@@ -90,6 +90,17 @@ def load_factors(store: Store | Path) -> dict[str, dict[str, np.ndarray]]:
     return {split: opened.under(f"{split}/factors") for split in SPLITS}
 
 
+def load_patterns(store: Store, manifest: Manifest) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The patterns that simulated features were written with, by modality: W (C, D) of what is shown and v (3, D) of the unique factors.
+
+    DataError: not simulated, or by other rules than this version's.
+    """
+    simulation = store.document.get("simulation") or {}
+    if not store.document["simulated"] or simulation.get("simulation") != VERSION:
+        raise DataError(f"{store.folder}: is no store of data that this version simulates, so its patterns are not known")
+    return _Simulation(manifest, manifest.layouts[store.document["layout"]], {}, simulation["seed"]).patterns
+
+
 def _digest_of(folder: Path) -> str | None:
     store = open_store(folder)
     return store.document.get("simulation", {}).get("digest") if store else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from importlib import metadata
 
 import numpy as np
 import torch
 
+from mmbench.batch import Sequence
 from mmbench.diagnostics.opening import OpenRun
 from mmbench.results.embeddings import FIELDS, Embeddings
 from mmbench.training.loop import autocast
@@ -15,7 +17,6 @@ from mmbench.training.network import Network
 from mmbench.training.tensors import TensorSplit
 
 
-@torch.no_grad()
 def represent(run: OpenRun, split: str = "test", network: Network | None = None) -> Embeddings:
     """The embeddings of a split by the run's network, or by another of the same run (`run.untrained()`).
 
@@ -28,8 +29,11 @@ def represent(run: OpenRun, split: str = "test", network: Network | None = None)
     return Embeddings(run.splits[split].ids, target, rows["prediction", ""], rows["fused", ""], **fields, about=about(run) | {"split": split})
 
 
-def collect(network: Network, split: TensorSplit, run: OpenRun) -> dict[tuple[str, str], np.ndarray]:
-    """Arrays (N, ...) by field and modality, float32."""
+@torch.no_grad()
+def collect(
+    network: Network, split: TensorSplit, run: OpenRun, pool: Callable[[Sequence], torch.Tensor] = Sequence.mean
+) -> dict[tuple[str, str], np.ndarray]:
+    """Arrays (N, ...) by field and modality, float32. `pool` makes a vector for each sample (B, F) of a sequence, whatever its length."""
     parts: dict[tuple[str, str], list[torch.Tensor]] = defaultdict(list)
     for batch in split.batches(max(run.training.batch_size, 128)):  # as the loop predicts
         with autocast(run.training, split.device):
@@ -39,7 +43,7 @@ def collect(network: Network, split: TensorSplit, run: OpenRun) -> dict[tuple[st
             found = {("prediction", ""): representation.prediction, ("fused", ""): representation.fused}
             for name in FIELDS:
                 sequences = getattr(representation, name) or {}
-                found |= {(name, modality): sequence.mean() for modality, sequence in sequences.items()}
+                found |= {(name, modality): pool(sequence) for modality, sequence in sequences.items()}
         for key, values in found.items():
             parts[key].append(values.float().cpu())
     return {key: torch.cat(values).numpy() for key, values in parts.items()}
