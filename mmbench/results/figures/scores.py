@@ -105,9 +105,7 @@ def intervals_of(records: Sequence[RunRecord], keys: Sequence[str], names: Seque
         pairs = len(chosen) * (len(chosen) - 1) // 2
         if pairs * len(keys) > MOST:
             many = f"{pairs} pairs in {len(keys)} scores are too many for one figure"
-            raise ConfigError(
-                f"{pairs} pairs in {len(keys)} scores are too many for one figure; name one with --baseline, or some with --rows: {those}"
-            )
+            raise ConfigError(f"{many}; name one with --baseline, or some with --rows: {', '.join(chosen)}")
         found = corrected([c for key in keys for c in contest.pairs(key) if c.first in chosen and c.second in chosen])
     else:
         found = corrected([contest.compare(name, baseline, key) for key in keys for name in chosen if name != baseline])

@@ -152,9 +152,8 @@ def heatmap(records: Sequence[RunRecord], metric: str, metrics: Mapping[str, Met
 
 def differences(axes: Sequence[Axis]) -> str:
     """The axes with their values, as far as one can read them."""
-    told = [
-        f"{plain(axis.label, 60)} ({', '.join(plain(value, 20) for value in axis.values[:6])}{', ...' * (len(axis.values) > 6)})" for axis in axes[:6]
-    ]
+    values = [[plain(value, 20) for value in axis.values[:6]] + ["..."] * (len(axis.values) > 6) for axis in axes[:6]]
+    told = [f"{plain(axis.label, 60)} ({', '.join(own)})" for axis, own in zip(axes, values, strict=False)]
     more = [f"and {len(axes) - 6} more"] if len(axes) > 6 else []
     return "; ".join(told + more) or "all of them have the same settings"
 
