@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target", required=False)
 @click.option("--list", "listed", is_flag=True, help="List the targets, as without TARGET.")
-@click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one (slad/*: features).")
+@click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one, such as features.")
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")

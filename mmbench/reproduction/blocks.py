@@ -65,6 +65,8 @@ class Result:
     blocks: tuple[Block, ...]
     source: Source | None
     notes: tuple[str, ...] = ()
+    command: str = ""
+    """What writes it again, without its options."""
 
     @property
     def simulated(self) -> bool:
@@ -123,7 +125,7 @@ def _line(name: str, kind: str, records: Sequence[RunRecord], columns: Sequence[
         state,
         measured,
         tuple((None,) * len(several) for several in columns),
-        collapsed=sum(record.collapsed for record in done),
+        collapsed=sum(record.collapsed for record in done) if kind == "method" else 0,
         adapted=any(record.adapters for record in done),
         experiment=records[0].experiment if records else "",
         records=tuple(records),
@@ -159,7 +161,8 @@ def result_of(work: Work, more: Sequence[str] = ()) -> Result:
     text = source.figures.get(target.config.published.partition("/")[2], "") if source else ""
     if text:
         notes.append(f"What the paper's text says of the figure: {text}")
-    return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(notes))
+    command = f"mmbench reproduce {target.name}" + f" --variant {target.variant}" * bool(target.variant)
+    return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(notes), command)
 
 
 def footnotes(result: Result) -> dict[str, str]:

@@ -130,7 +130,7 @@ def explanations(result: Result, format: str) -> list[str]:
     lines += [escape(f"{block.group.place}: {note}") for block in result.blocks for note in block.notes]
     lines += [escape(note) for note in result.notes]
     moment = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
-    lines.append(escape(f"Written {moment} UTC by mmbench {__version__}: mmbench reproduce {result.name}."))
+    lines.append(escape(f"Written {moment} UTC by mmbench {__version__}: {result.command}."))
     return lines
 
 
@@ -171,7 +171,7 @@ def as_latex(result: Result) -> str:
     """A table environment for each data set, no wider than the page."""
     escape = STYLES["latex"].escape
     lines = ["% needs \\usepackage{booktabs,graphicx}"]
-    for place, block in enumerate(result.blocks):
+    for block in result.blocks:
         headers, rows = grid(result, block, "latex")
         lines += ["\\begin{table*}", "\\centering", "\\small", f"\\caption{{{escape(caption(result))}. {escape(block.title)}}}"]
         lines += ["\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%"]
@@ -182,10 +182,9 @@ def as_latex(result: Result) -> str:
                 lines += [rf"\multicolumn{{{len(headers)}}}{{l}}{{\textit{{{escape(line.section)}}}}} \\"] * bool(line.section)
             lines.append(" & ".join(text + mark for text, mark in cells) + r" \\")
         lines += ["\\bottomrule", "\\end{tabular}}"]
-        if place == len(result.blocks) - 1:
-            lines += ["", "\\footnotesize", *(f"\\par {line}" for line in explanations(result, "latex"))]
         lines.append("\\end{table*}")
-    return "\n".join(lines) + "\n"
+    # Outside of the floats, which would not fit on a page with them.
+    return "\n".join([*lines, "{\\footnotesize", *(f"\\par {line}" for line in explanations(result, "latex")), "\\par}"]) + "\n"
 
 
 def as_csv(result: Result) -> str:

@@ -23,7 +23,7 @@ LOOKED_FOR = re.compile(r"(?<=for: )[^;]+(?=;)")
 
 def _first_two(names: re.Match[str]) -> str:
     found = names[0].split(", ")
-    return names[0] if len(found) < 4 else f"{', '.join(found[:2])} and {len(found) - 2} more names, which mmbench data check lists"
+    return names[0] if len(found) < 4 else f"{', '.join(found[:2])} and {len(found) - 2} more names"
 
 
 @dataclass
@@ -40,13 +40,17 @@ class Part:
 
     def row(self, cell: str) -> Row | None:
         """The planned row of a cell of the sweep, or of the config itself where it has none."""
-        rows = [row for row in self.plan.rows if not row.floor] if self.plan else []
+        rows = [row for row in self.plan.rows if not self._beneath(row)] if self.plan else []
         return next((row for row in rows if not cell or cell in (row.name, *row.name.split(" = "))), None)
 
     @property
     def floors(self) -> list[Row]:
         """The floors of its data."""
-        return [row for row in self.plan.rows if row.floor] if self.plan else []
+        return [row for row in self.plan.rows if self._beneath(row)] if self.plan else []
+
+    def _beneath(self, row: Row) -> bool:
+        """Whether a row is a floor that the plan adds: a config may be one of a floor itself."""
+        return row.floor and all(row.resolved.model.entry != cell.model.entry for cell in self.cells)
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ class Work:
         """What is to be executed: the rows that the target shows, and for each data set the floors of one config."""
         for part in self.parts.values():
             if part.plan is not None and not part.state:
-                rows = [row for row in part.plan.rows if not row.floor or part in self.floors.values()]
-                yield part, replace(part.plan, rows=tuple(rows))
+                left = [] if part in self.floors.values() else part.floors
+                yield part, replace(part.plan, rows=tuple(row for row in part.plan.rows if row not in left))
 
 
 def records_of(row: Row) -> list[RunRecord]:
