@@ -17,6 +17,7 @@ from typing import Any
 from mmbench.errors import ConfigError
 from mmbench.results.formats import STYLES, Style, clean, count, number, width
 from mmbench.results.grid import NONE, Grid, GridCell
+from mmbench.results.latex import FIT, HEADER, stack
 from mmbench.results.statistics import LEVEL
 
 FORMATS = ("plain", "github", "latex", "csv", "json")
@@ -237,21 +238,18 @@ def _github(grid: Grid, style: Style, size: int) -> str:
 
 
 def _latex(grid: Grid, style: Style, size: int) -> str:
-    text = ["% needs \\usepackage{booktabs}", "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{_heading(grid, style)}}}"]
+    text = [HEADER, "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{_heading(grid, style)}}}"]
     for names in _blocks(grid, size):
         text += [
+            FIT[0],
             f"\\begin{{tabular}}{{l{'c' * len(names)}}}",
             "\\toprule",
-            " & ".join(["", *(_stack(_head(name, style)) for name in names)]) + r" \\",
+            " & ".join(["", *(stack(_head(name, style)) for name in names)]) + r" \\",
             "\\midrule",
         ]
         for row in grid.rows:
-            cells = [_stack(lines_of(grid, grid.cells.get((row, name)), style)) for name in names]
+            cells = [stack(lines_of(grid, grid.cells.get((row, name)), style)) for name in names]
             text.append(" & ".join([style.escape(row), *cells]) + r" \\")
-        text += ["\\bottomrule", "\\end{tabular}", ""]
+        text += ["\\bottomrule", "\\end{tabular}%", FIT[1], ""]
     text += ["\\footnotesize", *(f"\\par {line}" for line in explanations(grid, style)), "\\end{table*}"]
     return "\n".join(text) + "\n"
-
-
-def _stack(lines: Sequence[str]) -> str:
-    return "\\shortstack{" + r" \\ {}".join(lines) + "}"  # {}: a bracket after a line break would be an option

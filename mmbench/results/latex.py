@@ -15,11 +15,13 @@ HEADER = (
 )
 FIT = (r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%", "}")
 """Around a tabular: shrinks it to the width of the text where it is wider."""
+PAGE = 50
+"""Lines of a page that a float can have."""
 
 
 def layout(sheet: Sheet, style: Style) -> str:
     """A ``table*`` environment with a caption, the table and its explanations."""
-    lines = [HEADER, "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{sheet.title}}}"]
+    lines = [HEADER, "\\begin{table*}", "\\centering", "\\small", f"\\caption{{{sheet.title}}}", "\\smallskip"]
     if sheet.rows:
         numbers = len(sheet.headers) - sheet.left
         lines += [FIT[0], f"\\begin{{tabular}}{{{'l' * sheet.left}{'r' * numbers}}}", "\\toprule"]
@@ -29,8 +31,14 @@ def layout(sheet: Sheet, style: Style) -> str:
                 lines.append("\\midrule")
             lines.append(" & ".join(text + mark for text, mark in cells) + r" \\")
         lines += ["\\bottomrule", "\\end{tabular}%", FIT[1]]
-    lines += ["", "\\footnotesize", *(f"\\par {line}" for line in sheet.notes), "\\end{table*}"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *around(sheet.notes, len(sheet.rows))]) + "\n"
+
+
+def around(notes: Sequence[str], rows: int) -> list[str]:
+    """The explanations and the end of the float: inside it, or after it where a page would not hold both, since TeX does not break a float."""
+    small = ["", "\\footnotesize\\raggedright", *(f"\\par {note}" for note in notes)]
+    height = rows + sum(1 + len(note) // 110 for note in notes)
+    return [*small, "\\end{table*}"] if height <= PAGE else ["\\end{table*}", "", "{\\sloppy", *small[1:], "\\par}"]
 
 
 def over(sheet: Sheet, style: Style) -> list[str]:
@@ -39,7 +47,8 @@ def over(sheet: Sheet, style: Style) -> list[str]:
         return []
     start, titles, rules = sheet.left + 1, [""] * sheet.left, []
     for title, span in sheet.groups:
-        titles.append(f"\\multicolumn{{{span}}}{{c}}{{{stack([style.escape(line) for line in textwrap.wrap(title, 16 * span)])}}}")
+        lines = [style.escape(line) for line in textwrap.wrap(title, 16 * span)] or [""]
+        titles.append(f"\\multicolumn{{{span}}}{{c}}{{{stack(lines)}}}")
         rules.append(f"\\cmidrule(lr){{{start}-{start + span - 1}}}")
         start += span
     return [" & ".join(titles) + r" \\", " ".join(rules)]
