@@ -201,6 +201,11 @@ def svg(figure: Figure, title: str = "", prefix: str = "") -> str:
                 element.set(key, f"#{prefix}-{value[1:]}")
             else:
                 element.set(key, value.replace("url(#", f"url(#{prefix}-"))
+    seen: set[str] = set()
+    for element in root.iter():
+        if element.get("id", "") in seen:
+            del element.attrib["id"]  # matplotlib names an image by its content: two panels may have the same
+        seen.add(element.get("id", "no id"))
     for child in root.findall(f"{{{SVG}}}metadata"):
         root.remove(child)
     width = root.attrib.pop("width").removesuffix("pt")
