@@ -26,7 +26,7 @@ from mmbench.strict_yaml import dump
 
 from .folders import TARGET, make_run
 
-HOSTILE = r"[a]*_b & 50% {x} $y$ #1 ~^\ <i>|`'\" é ö ǘ ñ ç ž ß ø ł ω Ω σ ς µ ± − × → ≤ … “q” – 中文 😀 \input{x} \\[2pt] --"
+HOSTILE = r"[a]*_b & 50% {x} $y$ #1 ~^\ <i>|`'\" é ö ǘ ñ ç ž ß ø ł ω Ω σ ς µ ± − × → ≤ … “q” – 中文 😀 \input{x} \\[2pt] --"  # noqa: RUF001
 pdflatex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 
 
@@ -46,7 +46,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
         (folder / "config.yaml").write_text(dump(config))
 
     for data in (
-        {"name": "mosi", "title": HOSTILE, "metrics": list(scores), "modalities": ["text", "αudio"], "layout": "aligned"},
+        {"name": "mosi", "title": HOSTILE, "metrics": list(scores), "modalities": ["text", "αudio"], "layout": "aligned"},  # noqa: RUF001
         {"name": "mosei", "title": "[B] x", "metrics": list(scores), "fingerprint": "beef", "simulated": True},
     ):
         for seed in (1, 2):
