@@ -106,6 +106,7 @@ def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int 
         "listed": [listed(r, chosen.number(r), keys.get(id(r)), known) for r in in_order(records, chosen.runs)[:LISTED]],
         "left_out": left_out(len(records), chosen.left_out),
         "unfinished": unfinished(records),
+        "metrics": explained(tables, known),
         "unfinished_count": sum(record.status != "done" for record in records),
         "counts": counted(Counter(record.status for record in records)),
         # both are files of this package; the JSON has no character that could end its element
@@ -123,7 +124,6 @@ def section(name: str, table: Table, known: Mapping[str, Metric], draws: int, dr
 
     column = primary(table)
     rows = [row for row in ordered(table, column) if row.kind == "method" and row.finished]
-    abouts = {c.key: metric.summary for c in table.columns if (metric := metric_of(c.key, known)) and metric.summary}
     held = contests(table, known, draws)
     figures, undrawn = drawings(table, rows, column, held.of_the_best, name) if drawn and rows and column else ([], [])
     if not drawn and rows:
@@ -135,13 +135,19 @@ def section(name: str, table: Table, known: Mapping[str, Metric], draws: int, dr
         short=clean(table.short),
         simulated=table.simulated,
         compared=compared(table),
-        board=leaderboard(table, abouts),
+        board=leaderboard(table),
         contests=held,
         drawings=figures,
         undrawn=undrawn,
         diagnoses=found,
         undiagnosed=undiagnosed,
     )
+
+
+def explained(tables: Sequence[Table], known: Mapping[str, Metric]) -> list[tuple[str, str]]:
+    """What the scores of the tables mean, each metric once."""
+    found = {metric.name: metric.summary for table in tables for c in table.columns if (metric := metric_of(c.key, known)) and metric.summary}
+    return [(clean(name), clean(about)) for name, about in found.items()]
 
 
 def compared(table: Table) -> str:

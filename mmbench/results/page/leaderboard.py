@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mmbench.results.formats import STYLES, Style, explanations
@@ -45,7 +44,6 @@ class Head:
 
     text: str
     first: str
-    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,13 +76,13 @@ def ordered(table: Table, column: Column | None) -> list[Row]:
     return sorted(table.rows, key=key)
 
 
-def leaderboard(table: Table, abouts: Mapping[str, str]) -> Leaderboard:
-    """The table as the page shows it. `abouts`: one line on each metric."""
+def leaderboard(table: Table) -> Leaderboard:
+    """The table as the page shows it."""
     first = primary(table)
-    heads = [Head("configuration", "ascending"), Head("seeds", "descending", "finished / all")]
+    heads = [Head("configuration", "ascending"), Head("seeds", "descending")]
     for column in table.columns:
         better = column.higher_is_better
-        heads.append(Head(STYLE.header(column), "ascending" if better is False else "descending", abouts.get(column.key, "")))
+        heads.append(Head(STYLE.header(column), "ascending" if better is False else "descending"))
     heads += [Head("parameters", "ascending"), Head("time/run", "ascending"), Head("memory", "ascending")]
     lines = []
     for row in ordered(table, first):

@@ -313,7 +313,7 @@
       document.body.removeAttribute("data-view");
       place = document.getElementById(location.hash.slice(1)) || report;
       place.scrollIntoView();
-      if (was) {
+      if (was && location.hash === "#runs") {
         var link = document.querySelector("a[href='" + was + "']");
         if (link) { link.focus(); }
       }
