@@ -24,8 +24,9 @@ from .folders import IDS, TARGET, make_run
 pytest.importorskip("jinja2", reason="the page needs the extra report")
 pytest.importorskip("matplotlib", reason="the page needs the extra report")
 
+import itertools
+
 from mmbench.results.page import build, charts, diagnoses, embedding, groups, matrix, samples, write_page
-from mmbench.results.page.details import Details
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mosi" / "unaligned_50.pkl"
 HOSTILE = "</script><img src=x onerror=\"alert('1')\">\u202e\u2028\x07<!-- ' {{ 7*7 }} {% raw %} &amp; "
@@ -183,7 +184,7 @@ def test_the_page_is_well_formed_and_its_links_lead_somewhere(hostile: tuple[str
     levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
     assert {own.get("scope") for tag, own in page.tags if tag == "th"} == {"col", "row"}
 
 
@@ -199,7 +200,7 @@ def test_the_page_loads_nothing(hostile: tuple[str, Page]) -> None:
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "base", "img", "form"}
     assert not re.search(r"(?i)(src|href|action)\s*=\s*[\"']?\s*(https?:)?//", text)
     assert not re.search(r"(?i)url\(\s*[\"']?(?!#)|@import|fetch\(|XMLHttpRequest|WebSocket|import\(", text)
-    assert all(value.endswith("w3.org/2000/svg") or value.endswith("w3.org/1999/xlink") for value in re.findall(r'xmlns[^=]*="([^"]*)', text))
+    assert all(value.endswith(("w3.org/2000/svg", "w3.org/1999/xlink")) for value in re.findall(r'xmlns[^=]*="([^"]*)', text))
 
 
 def test_nothing_of_users_data_becomes_markup(hostile: tuple[str, Page]) -> None:
@@ -282,7 +283,7 @@ def test_what_is_told_apart_is_said_and_what_is_not_too(contest: tuple[Path, str
     assert re.search(r"tfn has the best test mae: 0\.20\d ± 0\.0\d\d, before lmf", page.text)
     assert "Significantly better than 2 of 2 others" in page.text or "Significantly better than 1 of 2 others: misa" in page.text
     head, *rows = page.rows["table 1"]
-    assert head == ["row − column", "tfn", "lmf", "misa"]
+    assert head == ["row \N{MINUS SIGN} column", "tfn", "lmf", "misa"]
     assert [row[0] for row in rows] == ["tfn", "lmf", "misa"]
     means = {name: np.mean([mae_of(name, seed) for seed in (1, 2, 3)]) for name in ("tfn", "misa")}
     assert rows[0][3].startswith(f"\N{MINUS SIGN}{means['misa'] - means['tfn']:.3f}[\N{MINUS SIGN}0.7")
@@ -467,7 +468,7 @@ def test_only_the_best_are_compared_where_there_are_many(tmp_path: Path, monkeyp
     monkeypatch.setattr(matrix, "MOST", 2)
     monkeypatch.setattr(matrix, "COLUMNS", 1)
     _, page = rendered(tmp_path)
-    assert page.rows["table 1"][0] == ["row − column", "tfn", "lmf"]
+    assert page.rows["table 1"][0] == ["row \N{MINUS SIGN} column", "tfn", "lmf"]
     assert "2 of 4 configurations are left out here: the 2 best by mae are compared" in page.text
     assert "compared in 1 of 2 scores; left out: corr" in page.text
     assert "Not tested against misa, mult" in page.text
