@@ -30,7 +30,7 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
     """
     from mmbench.files import write
     from mmbench.results.comparison_formats import matrices, pair, render
-    from mmbench.results.opponents import opponent_at, opponents_by_name, refuse_other_data
+    from mmbench.results.opponents import opponent_at, opponents_by_name
     from mmbench.results.runs import find_runs
     from mmbench.results.tables import known_metrics
 
@@ -44,7 +44,6 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
         found = [pair(one, two, known, metrics, draws, unit) for one, two in pairs]
     else:
         first, second = (opponent_at(Path(name)) for name in names)
-        refuse_other_data(first, second)
         found = [pair(first, second, known_metrics([*first.row.records, *second.row.records]), metrics, draws, unit)]
     text = render(found, format_)
     if out is None:

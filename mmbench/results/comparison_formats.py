@@ -16,7 +16,7 @@ from mmbench.errors import ConfigError
 from mmbench.files import without_nan
 from mmbench.results.comparison import Comparison, contest_of
 from mmbench.results.formats import FORMATS, Sheet, Style, clean, number, style_of
-from mmbench.results.opponents import Opponent, all_tables, named
+from mmbench.results.opponents import Opponent, all_tables, named, refuse_other_data
 from mmbench.results.runs import RunRecord
 from mmbench.results.statistics import DRAWS
 from mmbench.results.tables import Column, Table, known_metrics
@@ -92,8 +92,9 @@ def pair(
     """Two configurations on the same data in each of the scores, or in all that both have and that are not of one class.
 
     Raises:
-        ConfigError: where their test samples differ, or predictions cannot be read, or a metric was not scored.
+        ConfigError: where their data or test samples differ, or predictions cannot be read, or a metric was not scored.
     """
+    refuse_other_data(first, second)
     names = (first.row.name, second.row.name)
     if names[0] == names[1]:
         names = (f"{names[0]} ({first.row.experiment})", f"{names[1]} ({second.row.experiment})")
@@ -265,7 +266,7 @@ def explanations(found: Compared, style: Style) -> list[str]:
         if found.unit == "utterance":
             lines.append("Utterances of one video are not independent: intervals over utterances are too narrow; videos are the default.")
         tests, none = f"{found.tests} comparison{'s' * (found.tests > 1)}", not any(c.significant for c in told)
-        marked = "No p is" if none else "A or B better: p" if found.layout == "pair" else "* p"
+        marked = "No p is" if none else "Called better: p" if found.layout == "pair" else "* p"
         lines.append(
             f"{marked} below {alpha} after Holm's correction for {tests}; what is not told apart is not proven equal. Intervals are not corrected."
         )
@@ -277,8 +278,6 @@ def explanations(found: Compared, style: Style) -> list[str]:
             lines.append("P(A better): share of all pairs of a run of A and a run of B in which A's is better, ties one half.")
         if any(len(c.seeds) == 1 for c in told):
             lines.append("One seed says nothing of other seeds: its interval is over test videos alone, and nothing on it is called significant.")
-        if any(len(c.seeds) == 2 for c in told):
-            lines.append(f"Two seeds tell little: where the seeds are what varies, such {level} intervals cover about 92%.")
     return [style.escape(line) for line in (*lines, *untested(found))]
 
 

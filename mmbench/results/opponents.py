@@ -13,7 +13,6 @@ from mmbench.results.tables import Row, Table, build_tables
 
 ASPECTS = (
     ("data set", "name"),
-    ("simulated", "simulated"),
     ("protocol", "protocol"),
     ("part", "part"),
     ("task", "task"),
@@ -29,6 +28,11 @@ class Opponent:
 
     row: Row
     table: Table
+
+    @property
+    def data(self) -> Mapping[str, Any]:
+        """What its runs say of their data; of a protocol's parts, what those have in common."""
+        return self.table.data if self.table.averaged else next(iter(self.row.finished.values()))[0].data
 
     @property
     def place(self) -> str:
@@ -108,8 +112,11 @@ def named(name: str, table: Table) -> Row | None:
 
 def refuse_other_data(first: Opponent, second: Opponent) -> None:
     """Raises a ConfigError that names what differs, with both values, unless both were run on the same data."""
-    one, two = first.table.data, second.table.data
-    found = [f"{what} {_shown(one.get(key))} and {_shown(two.get(key))}" for what, key in ASPECTS if (one.get(key) or "") != (two.get(key) or "")]
+    one, two = first.data, second.data
+    found = [f"{what} {_shown(one.get(key))} and {_shown(two.get(key))}" for what, key in ASPECTS if (one.get(key) or None) != (two.get(key) or None)]
+    simulated = [bool(data.get("simulated")) for data in (one, two)]
+    if simulated[0] != simulated[1]:
+        found.append(f"{'simulated' if simulated[0] else 'real'} and {'simulated' if simulated[1] else 'real'} data")
     for split in ("train", "valid", "test"):
         prints = [_fingerprint(data, split) for data in (one, two)]
         if prints[0] != prints[1]:
@@ -131,5 +138,5 @@ def _fingerprint(data: Mapping[str, Any], split: str) -> Any:
 
 def _shown(value: Any) -> str:
     """A value for a message: fingerprints by their first digits."""
-    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    text = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "none")
     return (text[:16] if len(text) == 64 else text) or "none"
