@@ -76,6 +76,8 @@ class Style:
     adapted: str
     beaten: str
     collapsed: str
+    published: Callable[[str], str] = str
+    """A number that was printed elsewhere."""
 
     def name(self, row: Row) -> str:
         """Name of a row with its marks."""
@@ -100,6 +102,8 @@ class Style:
             text += self.plus_minus + column.text(cell.sd)
         if not math.isnan(cell.gap):
             text += f" ({column.signed(cell.gap)})"
+        if published:
+            return self.published(text), ""
         text, mark = self.best(text) if cell.best else self.second(text) if cell.second else (text, "")
         return text, mark + self.beaten * cell.beaten
 
@@ -276,6 +280,7 @@ STYLES = {
         adapted="†",
         beaten="‡",
         collapsed="§",
+        published=lambda text: f"*{text}*",
     ),
     "latex": Style(
         layout=as_latex,
@@ -289,6 +294,7 @@ STYLES = {
         adapted=r"\textsuperscript{\dag}",
         beaten=r"\textsuperscript{\ddag}",
         collapsed=r"\textsuperscript{\S}",
+        published=lambda text: f"\\textit{{{text}}}",
     ),
     "html": Style(
         layout=as_html,
@@ -302,5 +308,6 @@ STYLES = {
         adapted="<sup>†</sup>",
         beaten="<sup>‡</sup>",
         collapsed="<sup>§</sup>",
+        published=lambda text: f"<i>{text}</i>",
     ),
 }

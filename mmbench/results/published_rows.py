@@ -24,11 +24,18 @@ class Line:
     source: str
     tables: list[str]
     scores: dict[str, PublishedScore] = field(default_factory=dict)
+    several: bool = False
+    """Whether other tables of the source print something else, so that the name says which one this is."""
+
+    @property
+    def key(self) -> str:
+        """What it is called by: the component's name where there is one."""
+        return self.model or self.method
 
     @property
     def name(self) -> str:
-        """How it is called in a table: by the component's name where there is one."""
-        return f"{self.model or self.method}: published ({self.source} {', '.join(self.tables)})"
+        """How it is called in a table."""
+        return f"{self.key}: published ({self.source}{f' {self.tables[0]}' if self.several else ''})"
 
     def agrees(self, scores: Mapping[str, PublishedScore]) -> bool:
         """Whether another table of the source prints the same where both print something."""
@@ -88,12 +95,15 @@ def lines_of(source: Source, table: Table) -> list[Line]:
             if not scores:
                 continue
             first = next(iter(scores.values()))
-            same = [line for line in lines if (line.model or line.method) == (first.model or first.method) and line.agrees(scores)]
+            alike = [line for line in lines if line.key == (first.model or first.method)]
+            same = [line for line in alike if line.agrees(scores)]
             if same:
                 same[0].tables.append(name)
                 same[0].scores.update(scores)
             else:
                 lines.append(Line(first.method, first.model, source.name, [name], scores))
+                for line in (*alike, lines[-1]) if alike else ():
+                    line.several = True
     return lines
 
 
@@ -128,6 +138,7 @@ def footnotes(table: Table, lines: Sequence[Line], sources: Mapping[str, Source]
                 if text:
                     about[text.rstrip(".")][score.model or score.method] = None
         whose = " ".join(f"{', '.join(methods)}: {text}." for text, methods in about.items())
-        notes.append(f"published, {name}: {source.citation.rstrip('.')}. {source.setting.rstrip('.')}. {whose}".rstrip())
+        tables = dict.fromkeys(table for line in lines if line.source == name for table in line.tables)
+        notes.append(f"published, {name} ({', '.join(tables)}): {source.citation.rstrip('.')}. {source.setting.rstrip('.')}. {whose}".rstrip())
         notes += [f"published, {name}: {source.footnotes[key]}" for key in dict.fromkeys(key for score in own for key in score.notes)]
     return notes
