@@ -69,15 +69,16 @@ def ridge(x: np.ndarray, y: np.ndarray, x_valid: np.ndarray, y_valid: np.ndarray
 def r2(target: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """``1 - sum (y - p)^2 / sum (y - mean y)^2`` of each column (K,): 0 for the test mean, below 0 for what is worse; NaN for a constant column."""
     spread = np.square(target - target.mean(0)).sum(0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(spread > 0, 1 - np.square(target - prediction).sum(0) / spread, np.nan)
+    varies = np.ptp(target, axis=0) > 0  # the spread of a constant is rounding errors
+    return np.where(varies, 1 - np.square(target - prediction).sum(0) / np.where(varies, spread, 1), np.nan)
 
 
 def share(features: Table, factors: Table) -> float:
     """Share of the features' variance on test that is linear in the factors, as fitted on the training split; NaN for constant features."""
     predicted = ridge(factors["train"], features["train"], factors["valid"], features["valid"], factors["test"])
-    spread = np.square(features["test"] - features["test"].mean(0)).sum()
-    return float(1 - np.square(features["test"] - predicted).sum() / spread) if spread > 0 else float("nan")
+    test = np.asarray(features["test"], np.float64)
+    spread = np.square(test - test.mean(0)).sum()
+    return float(1 - np.square(test - predicted).sum() / spread) if np.ptp(test, axis=0).any() else float("nan")
 
 
 class Factors:
