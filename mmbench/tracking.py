@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
@@ -62,11 +63,11 @@ class Tracking:
 
     def start(self, run: TrackedRun, history: Sequence[Mapping[str, Any]]) -> None:
         """Training starts, after the epochs that earlier attempts finished."""
-        self.run = run
+        self.run = deepcopy(run)  # theirs to spoil
         for name, build in self.classes.items():
             with self._guard(name, "be started"):
                 self.trackers[name] = build()
-                self.trackers[name].run_start(run)
+                self.trackers[name].run_start(self.run)
         self.epochs(history)
 
     def epochs(self, history: Sequence[Mapping[str, Any]]) -> None:
@@ -81,7 +82,7 @@ class Tracking:
         """The run has ended. Of one that failed before training no tracker has heard."""
         for name, tracker in list(self.trackers.items()):
             with self._guard(name, "write the end of the run"):
-                tracker.run_end(self.run, dict(result))  # type: ignore[arg-type]
+                tracker.run_end(self.run, deepcopy(dict(result)))  # type: ignore[arg-type]
 
     @contextmanager
     def _guard(self, name: str, what: str) -> Iterator[None]:

@@ -44,8 +44,8 @@ class MLflow:
         out = run.folder.parents[2]
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{out / 'mlflow.db'}"
         self.database = Path(uri.removeprefix(SQLITE).partition("?")[0]) if uri.startswith(SQLITE) else None
-        self.client = MlflowClient(uri)
         with self._alone():
+            self.client = MlflowClient(uri)  # makes the tables of a new database
             experiment = self._experiment(run.experiment)
             self.run_id, self.last = self._resumed(experiment, run) or (self._new(experiment, run), 0)
             known = self.client.get_run(self.run_id).data.params

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.plugins.text.summary_v2 import text_pb
@@ -21,7 +21,6 @@ from mmbench.component import TrackedRun
 from mmbench_trackers.told import about, flat, outcome, title
 
 STATUS = {"done": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
-NAME = re.compile(r"events\.out\.tfevents\.(\d{10,})\.")
 
 
 class TensorBoard:
@@ -33,16 +32,16 @@ class TensorBoard:
     def run_start(self, run: TrackedRun) -> None:
         """Open the file. The folder's name ends in -SIMULATED where the data are made up: it is what TensorBoard shows beside each curve."""
         folder = run.folder.parents[1] / "tensorboard" / (f"{run.label}-seed-{run.seed}" + "-SIMULATED" * run.simulated)
-        self.note = "SIMULATED data" * run.simulated
-        self.described: set[str] = set()
         folder.mkdir(parents=True, exist_ok=True)
+        if not run.resumed_from:
+            for path in _files(folder):  # of a start whose run folder is gone
+                path.unlink()
         self.file = open(folder / _next_name(folder), "xb")  # noqa: SIM115  (open as long as the run)
         self.writer = RecordWriter(self.file)
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(session_log=SessionLog(status=SessionLog.START)))
-        hyperparameters = {**flat(run.config), "seed": run.seed}
-        start = SessionStartInfo(group_name=run.label, start_time_secs=time.time())
-        for name, value in hyperparameters.items():
+        start = SessionStartInfo(group_name=run.label, start_time_secs=time.time())  # TensorBoard averages the seeds of a group
+        for name, value in flat({key: value for key, value in run.config.items() if key != "seeds"}).items():
             if isinstance(value, bool):
                 start.hparams[name].bool_value = value
             elif isinstance(value, (int, float)):
@@ -61,18 +60,14 @@ class TensorBoard:
         """Test scores, and how it ended."""
         epoch, numbers = outcome(result)
         self._scalars(epoch, numbers)
-        end = SessionEndInfo(status=STATUS.get(result["status"], api_pb2.STATUS_UNKNOWN), end_time_secs=time.time())
-        self._summary(epoch, [_session(metadata.SESSION_END_INFO_TAG, session_end_info=end)])
+        if result["status"] in STATUS:  # one that was stopped goes on; readers keep the first end they meet
+            end = SessionEndInfo(status=STATUS[result["status"]], end_time_secs=time.time())
+            self._summary(epoch, [_session(metadata.SESSION_END_INFO_TAG, session_end_info=end)])
         self._text("end", _cell(f"{result['status']}: {result['reason']}".removesuffix(": ")))
         self.file.close()
 
     def _scalars(self, step: int, values: Mapping[str, float]) -> None:
-        found = []
-        for name, value in values.items():
-            described = SummaryMetadata(summary_description=self.note) if self.note and name not in self.described else None
-            found.append(Summary.Value(tag=name, simple_value=value, metadata=described))
-            self.described.add(name)
-        self._summary(step, found)
+        self._summary(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
     def _text(self, tag: str, markdown: str) -> None:
         self._write(Event(step=0, summary=Summary.FromString(text_pb(tag, markdown).SerializeToString())))
@@ -91,9 +86,13 @@ def _session(tag: str, **content: Any) -> Summary.Value:
     return Summary.Value(tag=tag, metadata=described, tensor=metadata.NULL_TENSOR)
 
 
+def _files(folder: Path) -> list[Path]:
+    return list(folder.glob("events.out.tfevents.*.mmbench"))
+
+
 def _next_name(folder: Path) -> str:
     """A name behind all those in the folder: readers take them in this order, and two attempts may start within one second."""
-    earlier = [int(found[1]) for path in folder.iterdir() if (found := NAME.match(path.name))]
+    earlier = [int(path.name.split(".")[3]) for path in _files(folder)]
     return f"events.out.tfevents.{max([int(time.time()), *(second + 1 for second in earlier)]):010d}.{socket.gethostname()}.{os.getpid()}.mmbench"
 
 
