@@ -54,6 +54,7 @@ def baseline_text(
     """
     known = known_metrics(records)
     tables = all_tables(records)
+    must_be_scored(tables, metrics)
     found = []
     for table in tables:
         row = named(name, table)
@@ -74,8 +75,10 @@ def matrices(records: Sequence[RunRecord], metrics: Sequence[str] = (), draws: i
         ConfigError: where no table has two methods with finished runs, or a metric was not scored.
     """
     known = known_metrics(records)
-    found = []
-    for table in all_tables(records):
+    found: list[Compared] = []
+    tables = all_tables(records)
+    must_be_scored(tables, metrics)
+    for table in tables:
         columns = chosen_columns(table, metrics)
         contest = contest_of(table, known, draws, unit=unit)
         if len(contest.names) > 1:
@@ -111,17 +114,23 @@ def pair(
     contest = contest_of(table, known, draws, unit=unit, also=names)
     for name, problem in contest.problems.items():
         raise ConfigError(f"{name} cannot be compared: {problem}")
+    must_be_scored([table], metrics)
     columns = chosen_columns(table, metrics)
     return Compared("pair", table, columns, tuple(contest.against(names[1], [c.key for c in columns])), draws, unit)
 
 
 def chosen_columns(table: Table, metrics: Sequence[str]) -> tuple[Column, ...]:
-    """The columns of these scores, or all that are not of one class."""
+    """The columns of these scores that the table has, or all that are not of one class."""
     own = {column.key: column for column in table.columns}
-    for key in metrics:
-        if key not in own:
-            raise ConfigError(f"--metric {key}: these runs were not scored with it ({table.title}); there are {', '.join(own) or 'no scores'}")
-    return tuple(own[key] for key in dict.fromkeys(metrics)) or tuple(column for column in table.columns if not column.per_class)
+    return tuple(own[key] for key in dict.fromkeys(metrics) if key in own) if metrics else tuple(c for c in table.columns if not c.per_class)
+
+
+def must_be_scored(tables: Sequence[Table], metrics: Sequence[str]) -> None:
+    """Raises a ConfigError for a metric that no table has."""
+    there = dict.fromkeys(column.key for table in tables for column in table.columns)
+    unknown = [key for key in metrics if key not in there]
+    if unknown:
+        raise ConfigError(f"--metric {unknown[0]}: these runs were not scored with it; there are {', '.join(there) or 'no scores'}")
 
 
 def render(found: Sequence[Compared], format: str = "plain") -> str:

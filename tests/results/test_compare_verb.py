@@ -119,10 +119,19 @@ def test_all_pairs(runs: Path) -> None:
     assert run(runs) == text  # the table's first score
     both = run(runs, "--metric", "mae", "--metric", "corr")
     assert both.count("all pairs") == 2
-    with pytest.raises(ConfigError, match=r"--metric mea: these runs were not scored with it .*there are mae, corr, acc2_non0"):
+    with pytest.raises(ConfigError, match="--metric mea: these runs were not scored with it; there are mae, corr, acc2_non0"):
         run(runs, "--metric", "mea")
     with pytest.raises(ConfigError, match="no two methods"):
         run(runs / "mult_mosi")
+
+
+def test_a_score_that_only_one_of_several_data_sets_has(runs: Path) -> None:
+    other = {"name": "sims", "title": "CH-SIMS", "fingerprint": "beef", "metrics": ["corr"]}
+    for name in ("mult", "misa"):
+        add(runs, name, 0.5, experiment=f"{name}_sims", label=f"{name}-sims", data=other)
+    assert [one.table.data["name"] for one in matrices(find_runs(runs), ("mae",), 100)] == ["mosi"]
+    assert [one.table.data["name"] for one in matrices(find_runs(runs), ("corr",), 100)] == ["mosi", "sims"]
+    assert baseline_text(find_runs(runs), "mult", "plain", 100).count("differences to mult") == 2
 
 
 @pytest.mark.parametrize(
