@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -237,6 +239,22 @@ def test_one_that_cannot_be_built_is_a_warning() -> None:
     tracked.start(a_run(), HISTORY)
     tracked.end({"status": "done"})
     assert tracked.warnings == ["tracker 'bad' could not be started and is switched off for this run: ValueError: no"]
+
+
+def test_the_tracker_of_the_guide_writes_what_it_says(tmp_path) -> None:
+    guide = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()
+    (block,) = re.findall(r"```python\n(class MineTracker.*?)```", guide, re.DOTALL)
+    names: dict = {}
+    exec(block, names)
+    folder = tmp_path / "demo" / "m-0" / "seed-1"
+    folder.mkdir(parents=True)
+    for _ in range(2):  # the second attempt hears of the first one's epochs
+        tracked = tracking.Tracking({"mine": names["MineTracker"]})
+        tracked.start(replace(a_run(), folder=folder, data={"simulated": True}), [])
+        tracked.epochs(HISTORY)
+        tracked.end({"status": "done"})
+        assert tracked.warnings == []
+    assert (tmp_path / "demo" / "m-0-seed-1.txt").read_text() == "1 1.5\n2 1.5\n3 1.5\ndone SIMULATED\n"
 
 
 def test_names_come_from_the_options_or_the_environment(monkeypatch) -> None:
