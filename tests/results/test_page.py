@@ -368,6 +368,15 @@ def test_parts_of_a_protocol_stand_after_their_mean(tmp_path: Path) -> None:
     assert "each seed's the mean over all parts" in page.text
 
 
+def test_the_best_stands_on_top_whichever_direction_is_better(tmp_path: Path) -> None:
+    for name, corr in {"tfn": 0.2, "lmf": 0.8, "misa": 0.5}.items():
+        make_run(tmp_path, name, 1, {"corr": corr}, data={"metrics": ["corr"]})
+    make_run(tmp_path, "mult", 1, {"corr": None}, data={"metrics": ["corr"]})
+    text, page = rendered(tmp_path)
+    assert [row[0] for row in page.rows["data-1-table"][1:-1]] == ["lmf", "misa", "tfn", "mult"]
+    assert 'aria-sort="descending">corr' in text
+
+
 # The runs' own pages ----------------------------------------------------------------------------------------------------------------
 
 
@@ -494,23 +503,30 @@ def test_diagnostics_are_means_over_seeds(tmp_path: Path) -> None:
     for seed, mae in ((1, 0.5), (2, 0.7)):
         own = {
             "schema_version": 1,
-            "about": {},
-            "ablation": [{"dropped": ["text"], "scores": {"mae": mae}}],
+            "about": {"modalities": ["text", "audio", "vision"]},
+            "calibration_summary": {"slope": mae, "intercept": 0.0},
+            "ablation": [{"dropped": ["text"], "scores": {"mae": mae}}, {"dropped": ["text", "vision"], "scores": {"mae": 1.0}}],
             "robustness": [{"kind": "missing", "modality": "all", "rate": rate, "scores": {"mae": mae + rate}} for rate in (0.0, 0.5)],
             "gap": {"encoded": {"text-audio": mae}},
             "cka": {"encoded": {"text-audio": None}},
             "untrained": {"gap": {"encoded": {"text-audio": 0.1}}},
             "calibration": [{"low": -3, "high": 0, "n": 4, "target": -1.5, "prediction": -1.0, "mae": 0.5}],
-            "probes": {"text": {"mae": mae}},
+            "probes": {"trained": {"common": {"text": {"label": mae}}}},
         }
         (folder / f"seed-{seed}.json").write_text(json.dumps(own))
     (folder / "seed-3.json").write_text("{")
     _, page = rendered(tmp_path)
     rows = [row for rows in page.rows.values() for row in rows]
-    assert ["tfn", "0.600 ± 0.141"] in rows  # ablation, gap
+    assert ["tfn", "0.600 ± 0.141"] in rows  # the gap
+    assert ["configuration", "without text", "audio alone"] in rows
+    assert ["tfn", "0.600 ± 0.141", "1.000 ± 0.000"] in rows
     assert ["tfn, untrained", "0.100 ± 0.000"] in rows
     assert ["tfn", "0.600 ± 0.141", "1.100 ± 0.141"] in rows  # robustness at rates 0 and 0.5
-    assert ["text, mae", "0.6 ± 0.1414"] in rows
+    assert ["tfn, trained, common, text", "0.600 ± 0.141"] in rows  # probes
+    assert rows[rows.index(["configuration", "slope", "intercept"]) :][:2] == [
+        ["configuration", "slope", "intercept"],
+        ["tfn", "0.600 ± 0.141", "0.000 ± 0.000"],
+    ]
     assert ["-3", "0", "4", "-1.5", "-1", "0.5"] in rows
     assert sum(own.get("class") == "chart" for _, own in page.tags) == 2
 

@@ -27,7 +27,6 @@ class Grid:
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,11 +98,11 @@ def spread(values: Sequence[float], text: Callable[[float], str]) -> str:
     return f"{mean} ± {text(float(np.std(values, ddof=1)))}" if len(values) > 1 and mean != "n/a" else mean
 
 
-def grid(title: str, values: Values, text: Callable[[float], str], corner: str = "configuration", about: str = "") -> Grid | None:
+def grid(title: str, values: Values, text: Callable[[float], str], corner: str = "configuration") -> Grid | None:
     """Rows by columns, mean ± sample deviation over seeds; None without columns."""
     columns = list(dict.fromkeys(name for row in values.values() for name in row))
     rows = [(name, *(spread(row.get(key, []), text) for key in columns)) for name, row in values.items()]
-    return Grid(title, (corner, *columns), tuple(rows), about) if columns else None
+    return Grid(title, (corner, *columns), tuple(rows)) if columns else None
 
 
 def kept(*found: Any) -> tuple[Any, ...]:
@@ -118,10 +117,18 @@ def ablation(found: Found, column: Column) -> Iterator[Diagnosis]:
         row = values.setdefault(name, defaultdict(list))
         for document in seeds.values():
             for entry in entries(document, "ablation"):
-                dropped = entry.get("dropped")
-                row[f"without {named(dropped)}" if dropped else "all modalities"].append(score(entry, column.key))
+                row[inputs(entry.get("dropped"), document)].append(score(entry, column.key))
     about = f"Test {clean(column.key)} of the trained models with a modality removed; nothing was trained again. Mean ± sample deviation over seeds."
     yield Diagnosis("Modality ablation", about, (), kept(grid("", values, column.text)))
+
+
+def inputs(dropped: Any, document: Mapping[str, Any]) -> str:
+    """What a model still gets: all modalities, one alone, or all without some."""
+    if not isinstance(dropped, list) or not dropped:
+        return "all modalities"
+    known = document["about"].get("modalities")
+    left = [name for name in known if name not in dropped] if isinstance(known, list) else []
+    return f"{named(left[0])} alone" if len(left) == 1 and len(dropped) > 1 else f"without {named(dropped)}"
 
 
 def robustness(found: Found, column: Column) -> Iterator[Diagnosis]:
@@ -170,10 +177,18 @@ def pairs(fields: Any) -> Iterator[tuple[str, float]]:
 
 
 def calibration(found: Found, column: Column) -> Iterator[Diagnosis]:
-    """Mean prediction against mean target in bins of the prediction, of each configuration's first seed."""
+    """Predictions against targets in bins, of each configuration's first seed, and the summary over all seeds."""
     lines: dict[str, list[tuple[float, float]]] = {}
+    summary: Values = {}
     grids = []
+    classes = False
     for name, seeds in found.items():
+        for document in seeds.values():
+            own = document.get("calibration_summary")
+            for key, value in own.items() if isinstance(own, dict) else ():
+                classes |= key == "classes"
+                if math.isfinite(finite(value)):
+                    summary.setdefault(name, {}).setdefault(named(key).replace("_", " "), []).append(finite(value))
         seed = min(seeds)
         bins = [{key: finite(value) for key, value in entry.items()} for entry in entries(seeds[seed], "calibration")]
         lines[name] = [(b.get("target", math.nan), b.get("prediction", math.nan)) for b in bins]
@@ -181,32 +196,28 @@ def calibration(found: Found, column: Column) -> Iterator[Diagnosis]:
         rows = tuple(tuple(f"{b[key]:.4g}" if math.isfinite(b.get(key, math.nan)) else "" for key in heads) for b in bins)
         if heads:
             grids.append(Grid(f"{name}, seed {seed}", tuple(map(clean, heads)), rows))
-    drawn = chart("", "mean target", "mean prediction", lines)
-    about = "Mean prediction against mean target in bins, first seed of each configuration; a calibrated model lies on the diagonal."
-    yield Diagnosis("Calibration", about, kept(drawn), tuple(grids))
+    x, y = ("accuracy", "mean confidence") if classes else ("mean target", "mean prediction")
+    about = f"{y.capitalize()} against {x} in bins, first seed of each configuration; a calibrated model lies on the diagonal."
+    over = grid("All seeds", summary, lambda v: f"{v:.3f}")
+    yield Diagnosis("Calibration", about, kept(chart("", x, y, lines)), (*kept(over), *grids))
 
 
 def probes(found: Found, column: Column) -> Iterator[Diagnosis]:
-    """What linear probes read out of the features: every number of the probes by its place."""
+    """What linear probes read of the true factors of simulated data: a row for each network and features, a column for each thing read."""
     values: Values = {}
     for name, seeds in found.items():
         for document in seeds.values():
             for place, value in numbers(document.get("probes")):
-                values.setdefault(name, {}).setdefault(place, []).append(value)
-    yield Diagnosis("Probes", "What simple probes read out of the features; mean ± sample deviation over seeds.", (), kept(turned(values)))
+                *features, what = place
+                values.setdefault(", ".join((name, *features)), {}).setdefault(what, []).append(value)
+    about = "What linear probes read of the true factors of simulated data; mean ± sample deviation over seeds."
+    yield Diagnosis("Probes", about, (), kept(grid("", values, lambda v: f"{v:.3f}", "network and features")))
 
 
-def turned(values: Values) -> Grid | None:
-    """A grid with the configurations as columns."""
-    places = list(dict.fromkeys(place for row in values.values() for place in row))
-    across = {place: {name: row[place] for name, row in values.items() if place in row} for place in places}
-    return grid("", across, lambda v: f"{v:.4g}", "probe")
-
-
-def numbers(value: Any, place: str = "", depth: int = 0) -> Iterator[tuple[str, float]]:
+def numbers(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
     """Every number in nested objects, with the names on the way to it."""
-    if isinstance(value, dict) and depth < 6:
+    if isinstance(value, dict) and len(place) < 6:
         for key, item in value.items():
-            yield from numbers(item, f"{place}, {named(key)}" if place else named(key), depth + 1)
+            yield from numbers(item, (*place, named(key)))
     elif place and math.isfinite(finite(value)):
         yield place, finite(value)
