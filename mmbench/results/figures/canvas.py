@@ -96,13 +96,16 @@ def style() -> Iterator[None]:
 
 def plain(text: object, width: int = 0) -> str:
     """A user's text as one line without control characters, cut to `width` characters (0: as it is)."""
-    line = "".join(char for char in clean(str(text)) if unicodedata.category(char) != "Cn")
+    line = " ".join("".join(char for char in clean(str(text)) if unicodedata.category(char) != "Cn").split())  # XML has no place for U+FFFF
     return line if not width or len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def wrapped(text: object, width: int, lines: int = 2) -> str:
     """A user's text in at most so many lines of `width` characters; words that are longer are broken, the rest is cut."""
-    return "\n".join(textwrap.wrap(plain(text), width, max_lines=lines, placeholder="…")) or plain(text, width)
+    found = textwrap.wrap(plain(text), width)
+    if len(found) > lines:
+        found = [*found[: lines - 1], found[lines - 1][: width - 1] + "…"]
+    return "\n".join(found)
 
 
 def headline(figure: Figure, title: str, simulated: bool = False) -> None:
@@ -158,6 +161,9 @@ def drawn(figure: Figure, format: str) -> bytes:
     """The figure as ``svg`` or ``png``: equal bytes for equal figures, without dates."""
     matplotlib.rcParams["svg.hashsalt"] = "mmbench"
     metadata = {"Date": None, "Creator": None} if format == "svg" else {"Software": None}
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # else each drawing moves the panels a little
     content = io.BytesIO()
     figure.savefig(content, format=format, dpi=DPI, metadata=metadata)
     return content.getvalue()

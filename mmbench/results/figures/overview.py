@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
 from mmbench.errors import ConfigError, DataError
 from mmbench.metrics import METRICS, metric_of
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 SMALLEST, LARGEST = 40.0, 520.0
 """Areas of bubbles in square points."""
-NEAR = (1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (0.0, 1.0), (0.0, -1.0), (1.0, 0.0), (-1.0, 0.0)
+NEAR = ((1.0, 1.0), (-1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (0.0, 1.0), (0.0, -1.0), (1.0, 0.0), (-1.0, 0.0), (1.0, 0.5), (-1.0, 0.5), (1.0, -0.5))
 """Where a label may stand beside its bubble, in order of preference."""
 Box = tuple[float, float, float, float]
 
@@ -87,7 +88,7 @@ def labelled(axes: Axes, points: Sequence[Point], areas: np.ndarray) -> None:
     size = 6.5
     for index in np.argsort(-middles[:, 1], kind="stable"):
         name = plain(points[index].name, 32)
-        width, height = 0.56 * size * len(name), 1.3 * size
+        width, height = 4 + (TextPath((0, 0), name, size=size).get_extents().width if name else 0), 1.4 * size
         best: tuple[float, float, Box] | None = None
         for distance in (1.0, 6.0, 12.0, 20.0, 30.0, 42.0, 56.0):
             for dx, dy in NEAR:
@@ -96,7 +97,8 @@ def labelled(axes: Axes, points: Sequence[Point], areas: np.ndarray) -> None:
                 box = (x, y, x + width, y + height)
                 others = [bubble for other, bubble in enumerate(bubbles) if other != index]
                 outside = width * height - overlap(box, frame)
-                cost = 10 * sum(overlap(box, other) for other in taken) + sum(overlap(box, other) for other in others) + 10 * outside + distance / 2
+                covered = 300 * sum(overlap(box, other) > 0 for other in taken)
+                cost = covered + sum(overlap(box, other) for other in others) + 10 * outside + distance / 2
                 if best is None or cost < best[0] - 1e-9:
                     best = (cost, distance, box)
         assert best is not None

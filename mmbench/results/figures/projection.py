@@ -29,22 +29,21 @@ def embedded(features: np.ndarray, name: str) -> np.ndarray:
     """The t-SNE (N, 2) of features (N, D).
 
     Raises:
-        DataError: for fewer than five samples, values that are not finite, or features that are all equal.
+        DataError: for values that are not finite, or features that are all equal.
     """
-    if len(features) < LEAST:
-        raise DataError(f"{name}: t-SNE needs at least {LEAST} samples, and there are {len(features)}")
     if not np.isfinite(features).all():
         raise DataError(f"{name}: features hold NaN or infinite values; the run cannot be drawn")
     if np.ptp(features, axis=0).max() == 0:
         raise DataError(f"{name}: the features of all samples are equal, so that t-SNE has nothing to show")
     try:
         from sklearn.manifold import TSNE
+        from threadpoolctl import threadpool_limits
     except ImportError:
         raise ConfigError("t-SNE needs scikit-learn, which is not installed: pip install 'mmbench[report]'") from None
     if features.shape[1] == 1:
         features = np.hstack([features, np.zeros_like(features)])  # PCA needs two columns to begin with
     perplexity = min(30.0, (len(features) - 1) / 3)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), threadpool_limits(1):  # one thread: the sums have one order, and busy machines are not waited for
         warnings.simplefilter("ignore")
         return TSNE(perplexity=perplexity, init="pca", random_state=SEED).fit_transform(features.astype(np.float64))  # (N, 2)
 
@@ -55,10 +54,12 @@ def subset(size: int, most: int) -> np.ndarray:
 
 
 def table(name: str, features: np.ndarray) -> np.ndarray:
-    """Features as (N, D) numbers, or a `DataError`."""
+    """Features as (N, D) numbers of at least five samples, or a `DataError`."""
     features = np.asarray(features)
     if features.ndim != 2 or features.shape[1] < 1 or not np.issubdtype(features.dtype, np.number):
         raise DataError(f"{name}: features have the shape {features.shape} and type {features.dtype}, but must be numbers (samples, width)")
+    if len(features) < LEAST:
+        raise DataError(f"{name}: t-SNE needs at least {LEAST} samples, and there are {len(features)}")
     return features.astype(np.float64)
 
 

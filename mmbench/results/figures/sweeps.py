@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -168,8 +169,8 @@ def drawn(means: np.ndarray, texts: np.ndarray, competes: np.ndarray, down: Axis
     rows, columns = means.shape
     figure, (axes,) = panels(1, 1, (max(3.2, min(7.2, 1.9 + 0.72 * columns)), max(1.9, 1.1 + 0.46 * rows)))
     higher = shown.higher_is_better is not False
-    image = axes.imshow(means * (100 if shown.percent else 1), cmap="Blues" if higher else "Blues_r", aspect="auto")
-    image.cmap.set_bad("#f2f2f2")
+    colours = colormaps["Blues" if higher else "Blues_r"].with_extremes(bad="#f2f2f2")
+    image = axes.imshow(means * (100 if shown.percent else 1), cmap=colours, aspect="auto")
     finite = means[np.isfinite(means)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
     for (row, place), value in np.ndenumerate(means):
