@@ -18,6 +18,9 @@ import numpy as np
 from mmbench.component import Metric
 from mmbench.errors import MmbenchError
 
+FEW = 200
+"""Draws for a score that is evaluated anew on each of them (those of plugins): thousands would take minutes for what is a mark."""
+
 if TYPE_CHECKING:
     from mmbench.results.comparison import Contest
     from mmbench.results.tables import Cell, Column, Row, Table
@@ -30,7 +33,10 @@ def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
         return table
     from mmbench.results.comparison import Contest
 
-    contest = Contest({row.name: row.finished for row in fields}, metrics, draws)
+    runs = {row.name: row.finished for row in fields}
+    contest = Contest(runs, metrics, draws)
+    slow = [c.key for c in table.columns if c.higher_is_better is not None and computed_anew(c.key, table, metrics)]
+    few = Contest(runs, metrics, min(draws, FEW)) if slow and draws > FEW else contest
     usual = Counter(row.seeds for row in fields).most_common(1)[0][0]
     problems = {row.name: "it rests on other seeds" for row in fields if row.seeds != usual} | dict(contest.problems)
     fields = [row for row in fields if row.name not in problems]
@@ -40,27 +46,37 @@ def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
         key = column.key
         if column.higher_is_better is None:
             continue
+        drawn = few if key in slow else contest
         found = []
         for row in fields:
             if math.isnan(row.cells[key].mean):
                 continue
-            reason = unscored(contest, row.name, key)
+            reason = unscored(drawn, row.name, key)
             if reason:
                 untold[row.name, reason].append(key)
             else:
                 found.append(row)
         if len(found) < 2:
             continue
-        reason = contest.compare(found[0].name, found[1].name, key).reason
+        reason = drawn.compare(found[0].name, found[1].name, key).reason
         if reason:
             untold["", reason].append(key)
             continue
-        best = tied(column, found, contest)
-        places[key] = best, tied(column, [row for row in found if row.name not in best], contest)
+        best = tied(column, found, drawn)
+        places[key] = best, tied(column, [row for row in found if row.name not in best], drawn)
     notes = [f"{name}: is not ranked: {reason}" for name, reason in problems.items()]
     notes += [f"{f'{name}: is' if name else 'rows are'} not ranked by {', '.join(keys)}: {reason}" for (name, reason), keys in untold.items()]
+    told = [key for key in slow if key in places and few is not contest]
+    notes += [f"{', '.join(told)}: the intervals behind best and second are from {FEW} draws"] if told else []
     rows = tuple(replace(row, cells={key: placed(cell, row.name, places.get(key)) for key, cell in row.cells.items()}) for row in table.rows)
     return replace(table, rows=rows, notes=(*table.notes, *notes))
+
+
+def computed_anew(key: str, table: Table, metrics: Mapping[str, Metric]) -> bool:
+    """Whether a score is evaluated on each draw, instead of from sums over videos."""
+    from mmbench.results.statistics import additive_of, scorer
+
+    return additive_of(scorer(key, tuple(table.data.get("classes", ())), metrics)) is None
 
 
 def unscored(contest: Contest, name: str, key: str) -> str:

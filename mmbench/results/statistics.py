@@ -166,6 +166,25 @@ ADDITIVE: Mapping[Score, Additive] = {
 # The bootstrap --------------------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class OneClass:
+    """The value of one class of a metric that has one for each."""
+
+    function: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    position: int
+
+    def __call__(self, prediction: np.ndarray, target: np.ndarray) -> float:
+        """The score."""
+        return float(self.function(prediction, target)[self.position])
+
+
+def additive_of(score: Score) -> Additive | None:
+    """How a score is computed from sums, if it can be."""
+    if isinstance(score, OneClass) and score.function is core.recall_per_class:
+        return _mean(lambda p, y: np.where(y == score.position, (p.argmax(-1) == score.position).astype(float), np.nan))
+    return ADDITIVE.get(score)
+
+
 def scorer(key: str, classes: Sequence[str], known: Mapping[str, Metric]) -> Score:
     """The function behind an entry of a result: ``mae``, or ``recall[happy]`` of a per-class metric.
 
@@ -180,9 +199,7 @@ def scorer(key: str, classes: Sequence[str], known: Mapping[str, Metric]) -> Sco
     entries = core.keys(metric.name, classes, known)
     if key not in entries:
         raise ConfigError(f"metric {key!r} has one value for each class; name one of {', '.join(entries)}")
-    position = entries.index(key)
-    function = metric.function
-    return lambda prediction, target: float(function(prediction, target)[position])
+    return OneClass(metric.function, entries.index(key))
 
 
 class Resampling:
@@ -201,7 +218,7 @@ class Resampling:
 
     def scores(self, score: Score, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
         """The scores (1 + draws, S) of predictions (S, N) or (S, N, C) on the test set, then on each draw of videos."""
-        additive = ADDITIVE.get(score)
+        additive = additive_of(score)
         if additive is not None:
             return additive.combine([self.counts @ self._by_video(part).T for part in additive.parts(prediction, target)])  # (1 + draws, S)
         samples = np.arange(len(self.video))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mmbench.component import Metric
+from mmbench.metrics import METRICS
 from mmbench.results.predictions import write_predictions
 from mmbench.results.runs import find_runs
+from mmbench.results.statistics import Resampling, additive_of, scorer
 from mmbench.results.tables import Table, build_tables
 
 from .folders import make_run
@@ -169,3 +173,32 @@ def test_peak_memory_is_the_mean_over_runs_that_tell_it(tmp_path: Path) -> None:
     found = {row.name: row.memory for row in build_tables(find_runs(tmp_path), draws=0)[0].rows}
     assert found["misa"] == 200
     assert math.isnan(found["mult"])
+
+
+def test_recalls_are_drawn_as_quickly_as_other_scores_and_to_the_same_numbers() -> None:
+    rng = np.random.default_rng(4)
+    target = rng.integers(0, 3, 40)
+    prediction = rng.normal(size=(2, 40, 3))
+    drawing = Resampling([f"v{index // 5}/{index}" for index in range(40)], 50)
+    score = scorer("recall[sad]", ("happy", "sad", "angry"), METRICS)
+    assert additive_of(score) is not None
+    recall_score = pytest.importorskip("sklearn.metrics").recall_score
+    slow = drawing.scores(lambda p, y: score(p, y), prediction, target)
+    np.testing.assert_allclose(drawing.scores(score, prediction, target), slow)
+    own = [recall_score(target, p.argmax(1), labels=[1], average="macro") for p in prediction]
+    np.testing.assert_allclose(slow[0], own)
+
+
+def test_a_score_that_is_computed_anew_on_each_draw_has_fewer_draws(tmp_path: Path) -> None:
+    """A metric of a plugin: 200 draws, and the others as many as asked for."""
+    known = {**METRICS, "novel": Metric("novel", lambda p, y: float(np.abs(p - y).max()), False, (0, math.inf), ("regression",))}
+    calls = []
+    counted = replace(known["novel"], function=lambda p, y: calls.append(1) or float(np.abs(p - y).mean()))
+    for name, size in (("misa", 0.1), ("mult", 0.9)):
+        put(tmp_path, name, size, data={"metrics": ["mae", "novel"]})
+    for path in tmp_path.glob("demo/*/seed-*/result.json"):
+        path.write_text(path.read_text().replace('"test": {"mae"', f'"test": {{"novel": {0.1 if "misa" in str(path) else 0.9}, "mae"'))
+    (table,) = build_tables(find_runs(tmp_path), {**known, "novel": counted})
+    assert [row.name for row in table.rows if row.cells["novel"].best] == ["misa"]
+    assert len(calls) < 2000  # with 2000 draws: 12000, and what the oracle tries
+    assert "novel: the intervals behind best and second are from 200 draws" in table.notes
