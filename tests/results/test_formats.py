@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmbench.errors import ConfigError
-from mmbench.results.formats import clean, count, duration, escape_latex, escape_markdown
+from mmbench.results.formats import FORMATS, clean, count, duration, escape_latex, escape_markdown
 from mmbench.results.runs import find_runs
-from mmbench.results.tables import build_tables, render, summary
+from mmbench.results.tables import Cell, Column, Row, Table, build_tables, render, summary
+from mmbench.results.text import memory
 
 from .folders import TARGET, make_run
 
@@ -108,7 +111,7 @@ def test_csv_has_raw_numbers_and_every_row(runs: Path) -> None:
 def test_simulated_stands_in_every_format(tmp_path: Path) -> None:
     make_run(tmp_path, "misa", 1, data={"simulated": True})
     tables = build_tables(find_runs(tmp_path))
-    for format in ("plain", "github", "latex", "csv"):
+    for format in FORMATS:
         assert "SIMULATED" in render(tables, format)
 
 
@@ -121,7 +124,7 @@ def test_hostile_names_cannot_break_a_table(tmp_path: Path) -> None:
     make_run(tmp_path, HOSTILE, 1, label="x-1", data={"title": HOSTILE})
     make_run(tmp_path, "misa", 1, status="failed", reason=HOSTILE)
     tables = build_tables(find_runs(tmp_path))
-    for format in ("plain", "github", "latex", "csv"):
+    for format in FORMATS:
         text = render(tables, format)
         assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
         assert "title" not in text
@@ -145,6 +148,85 @@ def test_latex_structure(runs: Path) -> None:
     assert text.count(r"\begin{") == text.count(r"\end{")
     assert text.count("\\midrule") == 2
     assert all(ord(char) < 128 for char in text)
+
+
+class Page(HTMLParser):
+    """What a browser makes of a fragment: its elements with their attributes, and the cells of each row."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.rows: list[list[str]] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        self.seen.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] += data
+
+
+def test_html_is_a_table_of_its_own(runs: Path) -> None:
+    page = Page(render(build_tables(find_runs(runs)), "html"))
+    assert not page.open
+    assert page.rows[0] == ["configuration", "seeds", "mae ↓", "corr ↑", "acc2_non0 ↑", "parameters", "time/run", "memory"]
+    rows = {row[0]: row[1:] for row in page.rows}
+    assert rows["misa"] == ["2/2", "0.710 ± 0.014", "0.800 ± 0.000", "86.00 ± 1.41", "12.3k", "75 s", "500 MB"]
+    assert rows["mult†§"][3] == "50.00 ± 0.00‡"
+    assert rows["constant (floor)"][0] == "1/1"
+    assert {len(row) for row in page.rows} == {8}
+    assert not any(key in ("src", "href", "onclick", "id") for _, attributes in page.seen for key in attributes)
+
+
+@given(st.text(max_size=40))
+def test_no_name_becomes_markup(name: str) -> None:
+    row = Row(name + "<b>", "method", {"k<i>": Cell(0.5, 0.1, 2)}, 2, 2)
+    table = Table(f"<script>{name}", False, (Column("k<i>", True, True),), (row,), (name + '"><img src=x onerror=y>',), {})
+    page = Page(render([table], "html"))
+    assert not page.open
+    assert {tag for tag, _ in page.seen} <= {"section", "h2", "div", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert page.rows[1][0] == clean(name + "<b>")
+    assert "k<i>" in page.rows[0][2]
+
+
+def test_json_has_what_the_csv_has(runs: Path) -> None:
+    tables = build_tables(find_runs(runs))
+    (document,) = json.loads(render(tables, "json"))
+    rows = {row["configuration"]: row for row in document["rows"]}
+    assert document["columns"][0] == {"metric": "mae", "higher_is_better": False, "percent": False}
+    assert rows["misa"]["scores"]["mae"] | {"mean": None, "sd": None} == {
+        "mean": None, "sd": None, "n": 2, "best": 1, "second": 0, "beaten": 0, "gap": None
+    }  # fmt: skip
+    assert rows["misa"]["scores"]["mae"]["mean"] == pytest.approx(0.71)
+    assert (rows["misa"]["seeds"], rows["misa"]["peak_memory_mb"], rows["misa"]["seconds"], rows["misa"]["parameters"]) == ([1, 2], 500, 75, 12345)
+    assert (rows["mult"]["adapted"], rows["mult"]["collapsed"], rows["mult"]["scores"]["acc2_non0"]["beaten"]) == (1, 1, 1)
+    assert rows["tfn"]["scores"]["corr"]["mean"] is None
+    assert (rows["tfn"]["seeds_done"], rows["tfn"]["seeds_all"]) == (1, 2)
+    assert rows["constant"]["kind"] == "floor"
+    assert "tfn: seed 2 failed: non-finite loss in epoch 2" in document["notes"]
+    assert document["simulated"] is False
+
+
+def test_data_formats_of_nothing() -> None:
+    assert json.loads(render([], "json")) == []
+    assert render([], "csv").startswith("table,data,")
+    assert len(render([], "csv").splitlines()) == 1
+
+
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), ""), (12.4, "12 MB"), (999.4, "999 MB"), (1024, "1.0 GB"), (81559, "79.6 GB")])
+def test_sizes(value: float, text: str) -> None:
+    assert memory(value) == text
 
 
 @given(st.text(max_size=30))
