@@ -14,7 +14,7 @@ from mmbench.batch import Sequence
 from mmbench.data.load import open_source
 from mmbench.data.simulate import load_factors, load_patterns
 from mmbench.diagnostics.alter import Altered, Change, Frames, missing, noisy, statistics_of, without
-from mmbench.diagnostics.measure import calibration, similarity
+from mmbench.diagnostics.measure import calibration, separation, similarity
 from mmbench.diagnostics.opening import OpenRun
 from mmbench.diagnostics.probes import SPLITS, Factors, through_time
 from mmbench.diagnostics.represent import about, collect, represent
@@ -43,7 +43,8 @@ def diagnose(run: OpenRun, fill: str = "mean", draws: int = DRAWS, data_root: Pa
         "ablation": list(ablation(run, frames, fill, scores)),
         "robustness": list(robustness(run, frames, draws, scores)) if draws else [],
         **similarity(trained),
-        "untrained": similarity(before),
+        "separation": separation(trained),
+        "untrained": {**similarity(before), "separation": separation(before)},
         **calibration(trained.prediction, trained.target, run.dataset.classes, run.dataset.label_range),
         "probes": probes(run, untrained, data_root) if run.simulated else None,
     }

@@ -31,6 +31,22 @@ def similarity(embeddings: Embeddings) -> dict[str, dict[str, dict[str, float | 
     return found
 
 
+def separation(embeddings: Embeddings) -> dict[str, dict[str, float]]:
+    """How alike the common and the unique features of one modality are, by modality: their mean ``cosine`` over samples, and their ``cka``.
+
+    Losses that split the two want a cosine of 0; at -1 (or 1) one is the other with its sign turned (or not), and nothing is split.
+    Modalities whose two widths differ have no cosine.
+    """
+    found = {}
+    for name in embeddings.common.keys() & embeddings.unique.keys():
+        common, unique = (np.asarray(features[name], np.float64) for features in (embeddings.common, embeddings.unique))
+        found[name] = {"cka": cka(common, unique)}
+        if common.shape == unique.shape:
+            lengths = np.linalg.norm(common, axis=1) * np.linalg.norm(unique, axis=1)
+            found[name]["cosine"] = float(((common * unique).sum(1) / np.where(lengths > 0, lengths, 1)).mean())
+    return {name: found[name] for name in embeddings.common if name in found}
+
+
 def regression_calibration(prediction: np.ndarray, target: np.ndarray, label_range: tuple[float, float] | None) -> list[dict[str, float]]:
     """By bin of the label: its limits, samples, mean target and prediction, bias (prediction minus target) and MAE. Empty bins are left out.
 

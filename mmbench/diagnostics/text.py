@@ -70,13 +70,13 @@ def heading(documents: Sequence[Mapping[str, Any]]) -> str:
 
 
 def table(title: str, values: Values, text: Text | Mapping[str, Text], corner: str = "") -> list[str]:
-    """A title and aligned columns under a rule; nothing without columns."""
+    """A title and aligned columns under a rule; nothing without columns. `text`: how numbers are written, one for all or by column or row."""
     columns = list(dict.fromkeys(name for row in values.values() for name in row))
     if not columns:
         return []
     rows = []
     for name, row in values.items():
-        cells = [spread(row.get(key, []), text[key] if isinstance(text, Mapping) else text) for key in columns]
+        cells = [spread(row.get(key, []), text if callable(text) else text.get(key) or text.get(name) or short) for key in columns]
         rows.append([(name, ""), *((cell, "") for cell in cells)])
     header, *body = aligned([corner, *columns], rows)
     lines = ["  ".join(header).rstrip(), "  ".join("-" * len(head) for head in header), *("  ".join(row).rstrip() for row in body)]
@@ -151,17 +151,27 @@ def _by_kind(values: Values) -> Values:
 
 
 def networks(grouped: Documents) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Row, ``trained`` or ``untrained``, and document."""
+    """Row, ``trained`` or ``untrained``, and document. Configurations that all start from the same networks have those once."""
     for name, documents in grouped.items():
-        for which in ("trained", "untrained"):
-            for document in documents:
-                yield f"{name}, {which}" if len(grouped) > 1 else which, which, document
+        for document in documents:
+            yield f"{name}, trained" if len(grouped) > 1 else "trained", "trained", document
+    starts = {
+        name: str([(own["about"]["seed"], own["untrained"], (own["probes"] or {}).get("untrained")) for own in group])
+        for name, group in grouped.items()
+    }
+    same = len(set(starts.values())) == 1
+    for name, documents in list(grouped.items())[: 1 if same else None]:
+        for document in documents:
+            yield "untrained" if same else f"{name}, untrained", "untrained", document
 
 
 def similarity_lines(grouped: Documents, shown: Column, columns: Sequence[Column]) -> list[str]:
     """Gap and CKA by field and pair."""
+    count = sum(entry["n"] for documents in grouped.values() for entry in documents[0]["calibration"]) / len(grouped)
     titles = {
-        "gap": "Modality gap: distance of two modalities' centres on the unit sphere, 0 to 2 (Liang et al. 2022)",
+        "gap": "Modality gap: distance of two modalities' centres on the unit sphere, 0 to 2 (Liang et al. 2022); "
+        f"features without any centre would show about {math.sqrt(2 / max(count, 1)):.3f}",
+        "paired_distance": "Distance of a sample's two modalities on the unit sphere, 0 to 2; unrelated directions: 1.414",
         "cka": "Linear CKA of two modalities, 0 to 1 (Kornblith et al. 2019)",
     }
     lines = []
@@ -170,16 +180,15 @@ def similarity_lines(grouped: Documents, shown: Column, columns: Sequence[Column
         for row, which, document in networks(grouped):
             for field, pairs in (document if which == "trained" else document["untrained"])[key].items():
                 for pair, value in pairs.items():
-                    values[row][f"{field} {clean(pair)}"].append(number(value))
-        lines += table(title, values, short, "network")
+                    values[f"{field} {clean(pair)}"][row].append(number(value))
+        lines += table(title, values, short, "features")
     return lines
 
 
 def calibration_lines(grouped: Documents, shown: Column, columns: Sequence[Column]) -> list[str]:
     """Bins of one configuration, or the summaries of several."""
     values: Values = defaultdict(lambda: defaultdict(list))
-    texts: dict[str, Text] = defaultdict(lambda: short)
-    texts["n"] = lambda value: f"{value:.0f}"
+    texts: dict[str, Text] = {"n": lambda value: f"{value:.0f}"}
     classes: Values = defaultdict(lambda: defaultdict(list))
     for name, documents in grouped.items():
         for document in documents:
@@ -200,8 +209,6 @@ def calibration_lines(grouped: Documents, shown: Column, columns: Sequence[Colum
         if regression
         else "by bin of confidence: accuracy (target), confidence (prediction)"
     )
-    for row in values.values():
-        texts.update({key: texts[key] for key in row})
     return table(f"Calibration {what}", values, texts, "") + table("Reliability by class", classes, short, "class")
 
 
@@ -223,26 +230,25 @@ def probe_lines(grouped: Documents, shown: Column, columns: Sequence[Column]) ->
 
 
 def summary_lines(grouped: Documents, shown: Column, columns: Sequence[Column]) -> list[str]:
-    """One row for each network: means over modalities and pairs."""
+    """One column for each network: means over modalities and pairs."""
     values: Values = defaultdict(lambda: defaultdict(list))
-    for row, which, document in networks(grouped):
+    for name, which, document in networks(grouped):
         own = document if which == "trained" else document["untrained"]
         if which == "trained":
-            values[row][shown.key].append(number(document["scores"][shown.key]))
-        for key in ("gap", "cka"):
-            for field in FIELDS:
-                if field in own[key]:
-                    values[row][f"{key} {field}"].append(mean(own[key][field].values()))
+            values[shown.key][name].append(number(document["scores"][shown.key]))
         probed = (document["probes"] or {}).get(which, {})
         for field in ("common", "unique"):
             for factor in SHOWN if field in probed else ():
-                title = f"{field} {factor.removeprefix('share_')}%" if factor.startswith("share_") else f"{field}→{factor}"
-                values[row][title].append(mean(found[factor] for found in probed[field].values()))
-    texts: dict[str, Text] = {name: short for row in values.values() for name in row}
-    texts[shown.key] = shown.text
-    return table(
-        "In short, means over modalities and pairs (a→b: R² of b read out of a; a b%: share of a's variance that is linear in b)", values, texts
-    )
+                what = f"{field}: {factor.removeprefix('share_')}'s share" if factor.startswith("share_") else f"{field}: R² of {factor}"
+                values[what][name].append(mean(found[factor] for found in probed[field].values()))
+        for key in ("gap", "paired_distance", "cka"):
+            for field in FIELDS:
+                if field in own[key]:
+                    values[f"{field}: {key.replace('_', ' ')}"][name].append(mean(own[key][field].values()))
+        for key, title in (("cosine", "common and unique: cosine"), ("cka", "common and unique: cka")):
+            if own["separation"]:
+                values[title][name].append(mean(entry.get(key) for entry in own["separation"].values()))
+    return table("In short, means over modalities and pairs", values, {shown.key: shown.text})
 
 
 def mean(values: Iterable[Any]) -> float:

@@ -208,12 +208,12 @@ def test_several_seeds_are_mean_and_deviation(document) -> None:
         own["cka"]["common"]["text-audio"] = mae
         return own
 
-    text = report([changed("with", 1, 1.0), changed("with", 2, 1.5), changed("without", 1, 2.0)], {}, "mae")
+    text = report([changed("with", 1, 1.0), changed("with", 2, 1.5), changed("without", 1, 2.0), changed("without", 2, 2.0)], {}, "mae")
     assert "mean ± sample standard deviation over seeds" in text
     rows = [line for line in text.splitlines() if line.startswith("with  ")]
     assert "1.250±0.354" in rows[0]  # sd of 1 and 1.5 is 0.3536
-    assert next(line for line in text.splitlines() if line.startswith("without  ")).count("2.000") == 7
-    assert any(line.startswith("with, trained") for line in text.splitlines())
+    assert next(line for line in text.splitlines() if line.startswith("without  ")).count("2.000±0.000") == 7
+    assert any("with, trained  without, trained  untrained" in line for line in text.splitlines())  # all start from the same networks
     assert any(line.startswith("missing, all: without") for line in text.splitlines())
 
 
@@ -227,7 +227,11 @@ def test_names_cannot_write_on_the_terminal(document) -> None:
 def test_equal_names_are_told_apart(document) -> None:
     own = json.loads(json.dumps(without_nan(document)))
     own["about"]["label"] = "toy-2"
-    assert "a toy (toy-2), trained" in report([document, own], {})
+    text = report([document, own], {})
+    assert "a toy (toy-2), trained" in text
+    assert "a toy (toy-2), untrained" not in text
+    own["untrained"]["cka"]["common"]["text-audio"] = 0.5
+    assert "a toy (toy-2), untrained" in report([document, own], {})
 
 
 def test_documents_on_different_data_do_not_mix(document) -> None:

@@ -16,6 +16,7 @@ from mmbench.diagnostics.measure import (
     probabilities,
     regression_calibration,
     regression_line,
+    separation,
     similarity,
 )
 from mmbench.results.embeddings import Embeddings, cka, modality_gap
@@ -91,3 +92,17 @@ def test_every_pair_of_every_field() -> None:
     assert found["gap"]["encoded"]["text-vision"] == modality_gap(encoded["text"], encoded["vision"])
     assert found["cka"]["encoded"]["text-audio"] == cka(encoded["text"], encoded["audio"])
     assert found["gap"]["common"]["text-audio"] <= found["paired_distance"]["common"]["text-audio"]
+
+
+def test_common_against_unique_by_hand() -> None:
+    """Turned round: cosine -1 and CKA 1. Orthogonal in each sample: 0. A zero row counts as 0."""
+    common = np.array([[1.0, 0], [0, 2], [3, 0], [0, 4]])
+    turned, orthogonal, half = -2 * common, common[:, ::-1], common * [[1], [1], [0], [0]]
+    features = {"text": turned, "audio": orthogonal, "vision": half, "other": np.ones((4, 3))}
+    embeddings = Embeddings(("x",) * 4, np.zeros(4), np.zeros(4), np.zeros((4, 1)), {}, dict.fromkeys(features, common), features)
+    found = separation(embeddings)
+    assert list(found) == list(features)
+    assert [found[name]["cosine"] for name in ("text", "audio", "vision")] == pytest.approx([-1, 0, 0.5])
+    assert found["text"]["cka"] == pytest.approx(1)
+    assert "cosine" not in found["other"]
+    assert separation(Embeddings((), np.zeros(0), np.zeros(0), np.zeros((0, 1)))) == {}
