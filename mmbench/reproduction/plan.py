@@ -104,6 +104,8 @@ class Work:
         for (state, reason), places in found.items():
             where = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items())
             lines.append(f"{state} ({where})" + (f": {reason}" if reason else ""))
+        if not self.target.variant:
+            lines += [f"there is a variant, --variant {name}: {variant.about}" for name, variant in self.target.config.variants.items()]
         unseen = [part.config for part in self.parts.values() if any(part.found.values())]
         return lines + [f"{config}: its data are not here; finished runs of exactly this config were found by their fingerprint" for config in unseen]
 
@@ -171,7 +173,9 @@ def make_work(target: Target, options: Options) -> Work:
             place = _place(target, name, row, group, parts)
             places[name, group.place] = place
             if place.config and not place.state:
-                floors[group.place] = parts[place.config]
+                part = parts[place.config]
+                if group.place not in floors or not part.cells[0].encoders:  # those of an encoder in the loop may lack its weights
+                    floors[group.place] = part
     return Work(target, rows, places, parts, floors)
 
 
