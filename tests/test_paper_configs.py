@@ -1,6 +1,7 @@
 """The targets of both papers: every one is valid, names configs that exist, and covers what the paper prints."""
 
 import functools
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ import pytest
 
 from mmbench.compose import find_config
 from mmbench.errors import ConfigError
+from mmbench.files import shipped
 from mmbench.reproduction.target import load_target, target_names
 from mmbench.resolve import load as load_config
 from mmbench.results.published import load_source
@@ -145,6 +147,15 @@ def test_a_mistake_in_a_target_is_named_with_its_place(text: str, said: str, tmp
         load_target(str(path))
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_the_target_of_the_readme_is_valid(tmp_path) -> None:
+    readme = shipped("configs") / "papers" / "README.md"
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme.read_text(), re.DOTALL)
+    (tmp_path / "target.yaml").write_text(block)
+    target = load_target(str(tmp_path / "target.yaml"), "features")
+    assert [heading.text for heading in target.groups[0].headings] == ["Acc-2", "MAE"]
+    assert target.rows["w/o Homo"].marks == {"MFD": True, "Homo": False}
 
 
 def test_a_wrong_name_is_helped() -> None:

@@ -229,6 +229,13 @@ def test_a_wrong_option_names_the_config(folder, mmbench) -> None:
     assert "liner" in place.reason
 
 
+def test_a_table_says_what_options_changed(folder) -> None:
+    text = render(result_of(make_work(load_target("target.yaml"), Options(("training.epochs=2",), "1"))), "plain")
+    assert "The configs were changed for this table: --set training.epochs=2 --seeds 1" in text
+    assert "mmbench reproduce target --set training.epochs=2 --seeds 1." in text
+    assert "were changed" not in render(result_of(make_work(load_target("target.yaml"), options())), "plain")
+
+
 def test_runs_are_those_of_mmbench_run(folder) -> None:
     work = make_work(load_target("target.yaml"), options())
     plan = make_plan(load("ours.yaml"), Path("runs"), None, "cpu")

@@ -66,7 +66,7 @@ class Result:
     source: Source | None
     notes: tuple[str, ...] = ()
     command: str = ""
-    """What writes it again, without its options."""
+    """What writes it again, but for where the data and runs are."""
 
     @property
     def simulated(self) -> bool:
@@ -157,11 +157,14 @@ def result_of(work: Work, more: Sequence[str] = ()) -> Result:
     notes = [*work.missing, *more, *target.config.notes]
     if target.variant:
         notes.insert(0, f"Variant {target.variant!r}, not the paper's own setting: {target.config.variants[target.variant].about}")
+    if work.options.changes:
+        notes.insert(0, f"The configs were changed for this table: {work.options.changes}")
     source = target.source
     text = source.figures.get(target.config.published.partition("/")[2], "") if source else ""
     if text:
         notes.append(f"What the paper's text says of the figure: {text}")
     command = f"mmbench reproduce {target.name}" + f" --variant {target.variant}" * bool(target.variant)
+    command = f"{command} {work.options.changes}".rstrip()
     return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(notes), command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,23 @@ class Place:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Options:
+    """What the command line says of every config of a target."""
+
+    overrides: tuple[str, ...] = ()
+    seeds: str | None = None
+    out: Path = Path("runs")
+    data_root: Path | None = None
+    device: str = "auto"
+
+    @property
+    def changes(self) -> str:
+        """The options that change what is run, as they stand on the command line."""
+        changed = [f"--set {shlex.quote(override)}" for override in self.overrides]
+        return " ".join([*changed, *([f"--seeds {self.seeds}"] if self.seeds else [])])
+
+
 @dataclass
 class Work:
     """A target with all of its places and configs."""
@@ -77,6 +95,7 @@ class Work:
     parts: dict[str, Part]
     floors: dict[str, Part]
     """By data set (with protocol): the config whose floors stand under the table."""
+    options: Options
 
     def records(self, place: Place) -> list[RunRecord]:
         """The runs of a place, one for each seed that its folder has or that is planned."""
@@ -140,17 +159,6 @@ def _record(row: Row, seed: int) -> RunRecord:
     return RunRecord(folder, "pending", experiment=folder.parent.parent.name, label=folder.parent.name, name=row.name, floor=row.floor, seed=seed)
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says of every config of a target."""
-
-    overrides: tuple[str, ...] = ()
-    seeds: str | None = None
-    out: Path = Path("runs")
-    data_root: Path | None = None
-    device: str = "auto"
-
-
 def make_work(target: Target, options: Options) -> Work:
     """Resolve and plan every config of a target. What cannot run is a state with its reason; it stops nothing else.
 
@@ -176,7 +184,7 @@ def make_work(target: Target, options: Options) -> Work:
                 part = parts[place.config]
                 if group.place not in floors or not part.cells[0].encoders:  # those of an encoder in the loop may lack its weights
                     floors[group.place] = part
-    return Work(target, rows, places, parts, floors)
+    return Work(target, rows, places, parts, floors, options)
 
 
 def _place(target: Target, name: str, row: RowConfig, group: Group, parts: Mapping[str, Part]) -> Place:
