@@ -374,7 +374,16 @@ def test_the_best_stands_on_top_whichever_direction_is_better(tmp_path: Path) ->
     make_run(tmp_path, "mult", 1, {"corr": None}, data={"metrics": ["corr"]})
     text, page = rendered(tmp_path)
     assert [row[0] for row in page.rows["data-1-table"][1:-1]] == ["lmf", "misa", "tfn", "mult"]
+    assert "not better than the best floor" not in page.text[: page.text.index("Leaderboard")]
     assert 'aria-sort="descending">corr' in text
+
+
+def test_a_best_that_no_floor_is_below_is_called_that(tmp_path: Path) -> None:
+    make_run(tmp_path, "tfn", 1, {"mae": 0.9}, data={"metrics": ["mae"]})
+    make_run(tmp_path, "linear", 1, {"mae": 0.8}, floor=True, data={"metrics": ["mae"]})
+    _, page = rendered(tmp_path)
+    verdict = page.text[: page.text.index("Leaderboard")]
+    assert "tfn has a test mae of 0.900. It is not better than the best floor" in verdict  # alone, nothing is the best
 
 
 # The runs' own pages ----------------------------------------------------------------------------------------------------------------

@@ -155,7 +155,9 @@ def similarity(found: Found, column: Column) -> Iterator[Diagnosis]:
     """Gap between modalities and CKA, by field and pair; of the untrained network too."""
     measures = (
         ("gap", "Modality gap", "Distance of two modalities' centres on the unit sphere: 0 none, 2 opposite (Liang et al. 2022)."),
+        ("paired_distance", "Distance of pairs", "Mean distance of the two modalities of one sample on the unit sphere, from 0 to 2."),
         ("cka", "CKA", "Linear centred kernel alignment of two modalities: 1 alike up to rotation and scale (Kornblith et al. 2019)."),
+        ("separation", "Common against unique", "How alike the common and the unique features of a modality are."),
     )
     for key, title, about in measures:
         values: Values = {}

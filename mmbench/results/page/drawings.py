@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ SWEEP = 64
 """Configurations that may be a grid of two axes."""
 LARGEST = 1_000_000
 """Characters of one figure."""
+LEAST = 540
 HEATMAP = "Sweep"
 
 
@@ -34,6 +36,8 @@ class Drawing:
     title: str
     caption: str
     svg: Markup
+    least: int
+    """Pixels below which it is scrolled and not made smaller."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def drawings(table: Table, rows: Sequence[Row], column: Column, comparisons: Seq
             continue
         fewer = wanted.most and len(rows) > wanted.most
         caption = f"{wanted.caption} The {wanted.most} best of {len(rows)} configurations by {key}." if fewer else wanted.caption
-        found.append(Drawing(wanted.title, caption, drawn))
+        natural = re.search(r"max-width:(\d+)px", drawn)
+        found.append(Drawing(wanted.title, caption, drawn, min(LEAST, int(natural[1])) if natural else LEAST))
     return found, problems
 
 

@@ -74,6 +74,8 @@ class Verdict:
     metric: str
     name: str
     score: str
+    beaten: bool = False
+    """Not better than the best floor."""
     runner_up: str = ""
     pair: Pair | None = None
     apart: tuple[str, ...] = ()
@@ -182,6 +184,7 @@ def best_of(table: Table, column: Column, found: Matrix | None) -> Verdict | Non
         metric=clean(column.key),
         name=name,
         score=score,
+        beaten=cell.beaten,
         runner_up=others[0] if others else "",
         pair=pairs.get(others[0]) if others else None,
         apart=tuple(other for other in others if other in pairs and pairs[other].verdict == "better"),
