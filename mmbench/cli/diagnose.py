@@ -39,7 +39,8 @@ def command(
     """Say what the trained network of RUN leans on, and how far apart its modalities are.
 
     Scores with modalities dropped, frames missing or noise added; gap and CKA between modalities, before and after training; calibration;
-    and on simulated data what linear probes read of the true factors. RUN is the folder of one run, or one above several on the same data.
+    and on simulated data what linear probes read of the true factors. RUN is the folder of one run, or one above several, of which those on
+    the same data stand side by side.
     Each document is written beside the run's folder, as diagnostics/seed-N.json; the run itself is opened read-only.
     """
     from mmbench.files import without_nan, write_json
@@ -51,9 +52,12 @@ def command(
         raise ConfigError(f"--out names one file, but there are {len(records)} runs in {run}; leave it out")
     if out is not None:
         check_target(out, records)
+    for record in records:
+        if metric is not None and metric not in record.metrics["test"]:
+            raise ConfigError(f"--metric {metric}: {record.folder} was scored with {', '.join(record.metrics['test'])}")
     from mmbench.diagnostics.document import diagnose
     from mmbench.diagnostics.opening import device_named, open_run
-    from mmbench.diagnostics.text import report
+    from mmbench.diagnostics.text import by_data, report
 
     where, documents = device_named(device), []
     for record in records:
@@ -73,7 +77,8 @@ def command(
     if format_ == "json":
         click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=1, ensure_ascii=False))
     else:
-        click.echo(report(documents, known_metrics(records), metric), nl=False)
+        known = known_metrics(records)
+        click.echo("\n".join(report(group, known, metric) for group in by_data(documents)), nl=False)
 
 
 def _stored(path: Path, record: RunRecord, options: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from statistics import fmean, stdev
 from typing import Any
 
 from mmbench.component import Metric
-from mmbench.errors import ConfigError
 from mmbench.results.embeddings import FIELDS
 from mmbench.results.formats import aligned
 from mmbench.results.tables import Column, column
@@ -30,16 +29,10 @@ PROBES = (
 
 
 def report(documents: Sequence[Mapping[str, Any]], metrics: Mapping[str, Metric], metric: str | None = None) -> str:
-    """The text of documents on the same data, one configuration or several. `metric`: the score of tables that show one; default: the suite's first.
-
-    ConfigError: a metric that the documents lack, or documents on different data.
-    """
+    """The text of documents on the same data, one configuration or several. `metric`: what single-score tables show; default: the suite's first."""
     grouped = by_configuration(documents)
     scores = list(documents[0]["scores"])
-    key = metric or scores[0]
-    if key not in scores:
-        raise ConfigError(f"--metric {key}: these runs were scored with {', '.join(scores)}")
-    shown = column(key, metrics)
+    shown = column(metric or scores[0], metrics)
     makers = (ablation_lines, robustness_lines, similarity_lines, calibration_lines, probe_lines, summary_lines)
     columns = [column(name, metrics) for name in scores]
     lines = [heading(documents), ""]
@@ -54,10 +47,17 @@ def by_configuration(documents: Sequence[Mapping[str, Any]]) -> Documents:
     for document in documents:
         about = document["about"]
         labels.setdefault(clean(str(about.get("name"))), {}).setdefault(str(about.get("label")), []).append(document)
-    data = {(document["about"].get("data_fingerprint"), str(document["about"].get("split_fingerprints"))) for document in documents}
-    if len(data) > 1:
-        raise ConfigError("these runs are on different data, so that their diagnostics do not belong into one table; name a folder of one data set")
     return {name if len(own) == 1 else f"{name} ({clean(label)})": group for name, own in labels.items() for label, group in own.items()}
+
+
+def by_data(documents: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Documents on the same data, splits and scores together: other ones do not belong into one table."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for document in documents:
+        about = document["about"]
+        key = str([about["data_fingerprint"], about["split_fingerprints"], list(document["scores"]), about["modalities"]])
+        found.setdefault(key, []).append(document)
+    return list(found.values())
 
 
 def heading(documents: Sequence[Mapping[str, Any]]) -> str:
@@ -66,7 +66,8 @@ def heading(documents: Sequence[Mapping[str, Any]]) -> str:
     mark = "SIMULATED " if about.get("simulated", True) else ""
     seeds = len({document["about"].get("seed") for document in documents})
     spread = "mean ± sample standard deviation over seeds" if seeds > 1 else f"seed {about.get('seed')}"
-    return f"{mark}{clean(str(about.get('title')))}, test split: diagnostics of trained networks ({spread}); no score of a method"
+    part = "".join(f", {clean(str(about[key]))}" for key in ("protocol", "part") if about.get(key))
+    return f"{mark}{clean(str(about.get('title')))}{part}, test split: diagnostics of trained networks ({spread}); no score of a method"
 
 
 def table(title: str, values: Values, text: Text | Mapping[str, Text], corner: str = "") -> list[str]:

@@ -21,7 +21,7 @@ from mmbench.diagnostics import document as documents  # noqa: E402
 from mmbench.diagnostics import open_run  # noqa: E402
 from mmbench.diagnostics.document import RATES, diagnose  # noqa: E402
 from mmbench.diagnostics.represent import represent  # noqa: E402
-from mmbench.diagnostics.text import report  # noqa: E402
+from mmbench.diagnostics.text import by_data, report  # noqa: E402
 from mmbench.errors import ConfigError, DataError, MmbenchError  # noqa: E402
 from mmbench.files import without_nan  # noqa: E402
 from mmbench.results.embeddings import cka, embeddings_path, modality_gap, read_diagnostics, read_embeddings  # noqa: E402
@@ -236,12 +236,12 @@ def test_equal_names_are_told_apart(document) -> None:
 
 
 def test_documents_on_different_data_do_not_mix(document) -> None:
-    own = json.loads(json.dumps(without_nan(document)))
+    own, other = (json.loads(json.dumps(without_nan(document))) for _ in range(2))
     own["about"]["data_fingerprint"] = "other"
-    with pytest.raises(ConfigError, match="different data"):
-        report([document, own], {})
-    with pytest.raises(ConfigError, match="--metric f2: these runs were scored with mae"):
-        report([document], {}, "f2")
+    other["about"]["split_fingerprints"]["test"] = "other"
+    assert by_data([document, own, document, other]) == [[document, document], [own], [other]]
+    own["about"] |= {"protocol": "folds", "part": "one"}
+    assert report([own], {}).startswith("SIMULATED CMU-MOSI, folds, one, test split")
 
 
 # verbs
@@ -334,6 +334,8 @@ def test_diagnose_writes_prints_and_reuses(experiment, finished, monkeypatch) ->
         for changed in (("--draws", "1"), ("--draws", "0", "--again"), ("--draws", "0", "--fill", "zeros")):
             with pytest.raises(pytest.fail.Exception):
                 CliRunner().invoke(diagnose_verb.command, [str(experiment), *changed], catch_exceptions=False)
+    with pytest.raises(ConfigError, match=r"--metric f2: .* was scored with mae"):
+        run(diagnose_verb, experiment, "--draws", "0", "--metric", "f2")
     path.write_text("{")
     assert run(diagnose_verb, configuration / "seed-1", "--draws", "0")[0] == 0
     assert read_diagnostics(path) == found
