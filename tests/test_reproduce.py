@@ -168,6 +168,7 @@ def test_footnotes_stand_at_heads_rows_or_cells(folder) -> None:
         assert of_line(block, block.lines[1]) == ("variants",)
     text = render(result_of(work), "plain")
     assert text.count("The printed rows are check marks") == 1
+    assert {line.count("[") for line in text.splitlines() if line.startswith("w/o Homo")} == {1}  # at the name alone
 
 
 def test_latex_is_a_document(folder) -> None:
