@@ -43,7 +43,8 @@ def pivot_of(tables: Sequence[Table]) -> Pivot:
             place = order.index(key) + 1
     order.sort(key=lambda key: {"floor": 1, "oracle": 2}.get(key[0], 0))
     titles = titles_of(shown)
-    notes = [f"{name}: {table.title}" for name, table in zip(titles, shown, strict=True) if name != table.title]
+    pairs = [(name, table.title) for name, table in zip(titles, shown, strict=True) if name != table.title]
+    notes = [title if title.startswith(name) else f"{name}: {title}" for name, title in pairs]
     notes += joined({name: table.notes for name, table in zip(titles, shown, strict=True)}) if len(shown) > 1 else [n for t in shown for n in t.notes]
     notes += [note for table in tables if not table.rows for note in table.notes]
     return Pivot(tuple(shown), titles, tuple(found[key] for key in order), tuple(notes))

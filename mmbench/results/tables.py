@@ -212,7 +212,8 @@ def chosen(tables: Sequence[Table], shown: Sequence[str], metrics: Mapping[str, 
         own = {c.key: c for c in table.columns}
         columns = tuple(dict.fromkeys(own[key] for name in shown for key in own if key in asked[name]))
         if columns:
-            found.append(replace(table, columns=columns))
+            rows = tuple(replace(r, cells={c.key: r.cells[c.key] for c in columns}) for r in table.rows)
+            found.append(replace(table, columns=columns, rows=rows))
     return found
 
 

@@ -69,6 +69,11 @@ def test_legend_explains_only_what_is_there(tmp_path: Path) -> None:
         assert mark not in text
 
 
+def test_legend_explains_the_chosen_scores_alone(runs: Path) -> None:
+    assert "‡" in render(build_tables(find_runs(runs)))
+    assert "‡" not in render(build_tables(find_runs(runs), shown=["mae"]))
+
+
 def test_rows_that_are_one_run_under_two_names_are_explained(tmp_path: Path) -> None:
     make_run(tmp_path / "one", "w/o x = y", 1, {"mae": 0.7, "corr": 0.8, "acc2_non0": 0.85}, label="toy-000001")
     assert "a = b: equal by construction, one run under two names." in summary(tmp_path / "one")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmbench.errors import ConfigError
 from mmbench.results.runs import RunRecord, find_runs, write_predictions
 from mmbench.results.tables import ORACLE, Row, Table, build_tables, cell
 
@@ -292,6 +293,18 @@ def test_a_metric_that_is_not_installed_is_shown_without_marks(tmp_path: Path) -
     assert table.columns[1].higher_is_better is None
     assert [row.cells["novel"].mean for row in table.rows[:2]] == [0.1, 0.2]
     assert not any(row.cells["novel"].best or row.cells["novel"].beaten for row in table.rows)
+
+
+def test_scores_of_one_class_are_chosen_by_the_name_of_their_metric(tmp_path: Path) -> None:
+    data = {"task": "classification", "classes": ["happy", "sad"], "metrics": ["uar", "recall_per_class"]}
+    make_run(tmp_path, "misa", 1, {"uar": 0.6, "recall[happy]": 1.0, "recall[sad]": 0.2}, data=data)
+    make_run(tmp_path, "mult", 1, METHOD)
+    for shown, columns in ((["recall_per_class"], ["recall[happy]", "recall[sad]"]), (["recall[sad]", "uar"], ["recall[sad]", "uar"])):
+        (table,) = build_tables(find_runs(tmp_path), shown=shown)
+        assert [c.key for c in table.columns] == columns
+        assert list(table.rows[0].cells) == columns
+    with pytest.raises(ConfigError, match="there are acc2_non0, corr, mae, recall"):
+        build_tables(find_runs(tmp_path), shown=["recall[angry]"])
 
 
 @settings(max_examples=25, deadline=None)
