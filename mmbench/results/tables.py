@@ -28,8 +28,9 @@ from mmbench.results.marks import environments, floors_marked, ranked
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, find_runs
 from mmbench.results.statistics import DRAWS
+from mmbench.results.titles import heading, several, title
 
-__all__ = ["Cell", "Column", "Row", "Table", "build_tables", "render", "summary"]
+__all__ = ["Cell", "Column", "Row", "Table", "build_tables", "render", "several", "summary", "title"]
 
 ORACLE = "best constant on test (oracle)"
 TOLERANCE = 1e-9
@@ -422,40 +423,3 @@ def notes_on(records: Sequence[RunRecord], scored: bool = True) -> list[str]:
         which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} " if seeds and status != "incompatible" else ""
         lines.append(f"{name}: {which}{status}" + (f": {reason}" if reason else ""))
     return lines
-
-
-def title(data: Mapping[str, Any]) -> str:
-    """Data set, whether simulated, whose split with which sizes, layout of the features, modalities."""
-    splits = data.get("splits")
-    counts = {name: split.get("size") for name, split in splits.items() if isinstance(split, dict)} if isinstance(splits, dict) else {}
-    sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
-    origin = {"published": "published split", "sizes": "split of the published sizes", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
-    layout = data.get("layout")
-    parts = [
-        *heading(data),
-        f"{origin} ({sizes})" if origin and sizes else origin or sizes,
-        " ".join(part for part in (layout if isinstance(layout, str) else "", ", ".join(data.get("modalities", ()))) if part),
-        extracted(data),
-    ]
-    return "; ".join(part for part in parts if part)
-
-
-def heading(data: Mapping[str, Any]) -> list[str]:
-    """Data set and whether simulated, then protocol and part if there are any."""
-    name, divided, part = (data.get(key) for key in ("protocol", "parts", "part"))
-    which = f", part {part}" if part else f", mean over {len(divided)} parts ({several(divided)})" if isinstance(divided, list) and divided else ""
-    return [("SIMULATED " if data.get("simulated") else "") + (data.get("title") or data["name"]), *([f"protocol {name}{which}"] if name else [])]
-
-
-def extracted(data: Mapping[str, Any]) -> str:
-    """With which extractors the features in use were made here, if they were."""
-    extraction = data.get("extraction")
-    used = extraction.get("extractors") if isinstance(extraction, dict) else None
-    known = {name: part.get("name") for name, part in used.items() if isinstance(part, dict)} if isinstance(used, dict) else {}
-    names = [str(known[name]).rpartition("/")[2] for name in data.get("modalities", ()) if name in known]
-    return f"features extracted with {', '.join(names)}" if names else ""
-
-
-def several(names: Sequence[str]) -> str:
-    """Names in a row, or the first and the last where there are many."""
-    return ", ".join(names) if len(names) <= 4 else f"{names[0]} ... {names[-1]}"
