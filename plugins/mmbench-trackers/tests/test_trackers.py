@@ -137,7 +137,9 @@ def test_tensorboard_has_each_point_once_however_often_a_run_was_stopped(run, tm
     assert curve(found, "test/mae") == [(2, 1.5)]
     assert session(found)[1].status == 1
     attempt(TensorBoard(), run, 2, FAILED, offset=10.0)  # the whole run anew
-    assert curve(events(tmp_path), "valid/mae") == [(1, 11.0), (2, 12.0)]
+    found = events(tmp_path)
+    assert curve(found, "valid/mae") == [(1, 11.0), (2, 12.0)]
+    assert session(found)[1].status == 2
 
 
 def test_tensorboard_is_not_taken_for_runs(run, tmp_path) -> None:
