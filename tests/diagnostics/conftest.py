@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-
-from mmbench import plugins, worker  # noqa: E402
-from mmbench.resolve import resolve  # noqa: E402
-from mmbench.runner import make_plan, prepare  # noqa: E402
-from mmbench.strict_yaml import Document  # noqa: E402
+from mmbench import plugins, worker
+from mmbench.resolve import resolve
+from mmbench.runner import make_plan, prepare
+from mmbench.strict_yaml import Document
 
 LOSSES = [{"name": "pull", "weight": {"near": 0.1, "far": 0.05}}]
 VOCABULARY = 4000  # of simulated tokens
@@ -31,6 +29,8 @@ class Distribution:
 @pytest.fixture(scope="package")
 def toyland(tmp_path_factory):
     """The core and the toy plugin are all that is installed; the cache is empty; torch's settings and signals are put back at the end."""
+    import torch
+
     import toy_parts
 
     points = [
