@@ -67,7 +67,7 @@ def command(
     if not no_run:
         failed = _run(work, device, jobs, rerun)
     place = out / "papers" / chosen.stem
-    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root))
+    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: click.echo(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
     files = [_write(place.with_name(f"{place.name}.{suffix}"), texts[name]) for name, suffix in FORMATS.items()]

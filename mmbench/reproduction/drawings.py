@@ -108,9 +108,9 @@ def _points(block: Block):  # type: ignore[no-untyped-def]
 
 
 def _features(record: RunRecord, embed: Embed) -> Embeddings:
-    """The embeddings of a run on test, made where they are missing."""
-    path = embeddings_path(record)
-    if not path.is_file():
+    """The embeddings of a run on test, made where they are missing or older than the run."""
+    path, result = embeddings_path(record), record.folder / "result.json"
+    if not path.is_file() or path.stat().st_mtime < result.stat().st_mtime:
         embed(record)
     return read_embeddings(path)
 
@@ -158,10 +158,11 @@ def _pairs(work: Work, drawing: DrawingConfig, path: Path, embed: Embed, found: 
 _DRAWERS = {"bubble": _bubble, "confusion": _confusion, "per_class": _per_class, "heatmap": _heatmap, "tsne": _tsne, "pairs": _pairs}
 
 
-def embedder(device: str, data_root: Path | None) -> Embed:
-    """Makes embeddings with ``mmbench embed``, in a process of its own."""
+def embedder(device: str, data_root: Path | None, say: Callable[[str], None]) -> Embed:
+    """Makes embeddings with ``mmbench embed``, in a process of its own; `say` is told of each."""
 
     def embed(record: RunRecord) -> None:
+        say(f"features of {record.folder}")
         command = [sys.executable, "-m", "mmbench", "embed", str(record.folder), "--device", device]
         done = subprocess.run([*command, *(["--data-root", str(data_root)] if data_root else [])], capture_output=True, text=True, check=False)
         if done.returncode:

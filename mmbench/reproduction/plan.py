@@ -121,7 +121,7 @@ class Work:
             if told.state and name not in nowhere:
                 found[told.state, told.reason][place].append(name)
         for (state, reason), places in found.items():
-            where = "; ".join(f"{place}: {', '.join(names)}" for place, names in places.items())
+            where = "; ".join(f"{place}: {_several(names)}" for place, names in places.items())
             lines.append(f"{state} ({where})" + (f": {reason}" if reason else ""))
         if not self.target.variant:
             lines += [f"there is a variant, --variant {name}: {variant.about}" for name, variant in self.target.config.variants.items()]
@@ -258,6 +258,11 @@ def _finished(cell: Resolved, out: Path) -> list[RunRecord]:
         if record.status == "done" and record.seed in cell.experiment.seeds and record.label == f"{name}-{cell.fingerprint(data)}":
             found.setdefault(record.label, []).append(record)
     return max(found.values(), key=len, default=[])
+
+
+def _several(names: list[str]) -> str:
+    """Names in a list, or the first of many."""
+    return ", ".join(names) if len(names) < 10 else f"{', '.join(names[:3])} and {len(names) - 3} more"
 
 
 def _one_line(error: Exception) -> str:
