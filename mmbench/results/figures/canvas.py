@@ -133,7 +133,7 @@ def panels(count: int, columns: int, size: tuple[float, float], width: float = W
 
 def footer(figure: Figure, lines: Sequence[str] = (), handles: Sequence[Artist] = (), labels: Sequence[str] = (), columns: int = 4) -> None:
     """Below all panels a legend, and small print below it; the figure grows by what they need."""
-    shown = "\n".join(wrapped(line, int(21 * figure.get_figwidth()), 3) for line in lines)
+    shown = "\n".join(wrapped(line, int(20 * figure.get_figwidth()), 3) for line in lines)
     columns = max(1, min(columns, len(handles)))
     print_height = 0.125 * (shown.count("\n") + 1) + 0.06 if shown else 0.0  # inches
     legend_height = 0.165 * math.ceil(len(handles) / columns) + 0.08 if handles else 0.0

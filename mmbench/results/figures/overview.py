@@ -72,13 +72,13 @@ def bubble(
     missing = [f"Without all three scores, not shown: {', '.join(lost)}."] if lost else []
     footer(figure, [f"Area: {plain(axes[2], 60)}, from {low:.3g} to {high:.3g}.", *missing], handles, list(kinds))
     figure.draw_without_rendering()  # labels are placed in points, which need the final axes
-    labelled(place, shown, areas)
+    labelled(figure, place, shown, areas)
     return figure
 
 
-def labelled(axes: Axes, points: Sequence[Point], areas: np.ndarray) -> None:
+def labelled(figure: Figure, axes: Axes, points: Sequence[Point], areas: np.ndarray) -> None:
     """Names beside the bubbles, each where it covers no other label and as little of bubbles as can be."""
-    per_point = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
+    per_point = 72 / figure.dpi
     middles = axes.transData.transform([(point.x, point.y) for point in points]) * per_point  # (P, 2) points
     radii = np.sqrt(areas / math.pi)
     left, bottom, right, top = (float(edge) * per_point for edge in axes.bbox.extents)
