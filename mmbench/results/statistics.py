@@ -18,10 +18,9 @@ are Satterthwaite's (1946), with shares w of V that lean to the component that h
     df = 1 / (w_seeds^2 / (S - 1) + w_videos^2 / (K - 1)),   w_i proportional to V_i ((df_i + 2) / df_i)^2,   df_i = S - 1 and K - 1
 
 That leaning is our choice, by simulation: with w_i proportional to V_i alone, a V_seeds that came out small by chance makes sqrt(V) and t too small
-together, and three seeds cover 92 %, two 88 %. Measured (benchmarks/coverage.py and its results), the interval covers 93 to 97 % for two to ten seeds
+together, and three seeds cover 92 %, two 88 %. Measured (benchmarks/coverage.py and its results), the interval covers 93 to 98 % for two to ten seeds
 and 30 or 90 videos, whatever share of the noise is the seeds'. Percentiles of a bootstrap over seeds and videos (Owen, The pigeonhole bootstrap,
-2007) cover about 90 % where five seeds make the noise, and 99 % where e_sv does. Where single videos stand out more than on real data, 30 videos
-cover 92 %. One seed says nothing of seeds: its interval is over videos alone.
+2007) cover 91 % where five seeds make the noise, and 99.9 % where e_sv does. One seed says nothing of seeds: its interval is over videos alone.
 """
 
 from __future__ import annotations
