@@ -56,6 +56,15 @@ def test_the_untrained_network_has_the_initial_weights(finished: Path) -> None:
     assert all(torch.equal(first[name], third[name]) for name in first)
 
 
+def test_what_is_told_of_the_training_targets_is_told_again(finished: Path) -> None:
+    """The constant floor has its value from `on_fit_start`; without it the untrained network would predict 0."""
+    run = open_run(next(path for path in finished.parent.parent.glob("constant-*/seed-1")))
+    prediction, _ = predict(run.untrained(), run.splits["test"], run.training)
+    median = np.median(run.dataset.splits["train"].target)
+    assert median != 0
+    np.testing.assert_allclose(prediction, median, rtol=1e-6)
+
+
 def test_nothing_in_the_folder_is_touched(copied: Path) -> None:
     for path in copied.iterdir():
         path.chmod(0o444)
