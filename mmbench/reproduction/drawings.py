@@ -82,7 +82,7 @@ def _bubble(work: Work, drawing: DrawingConfig, path: Path, embed: Embed, found:
         points = list(_points(block)) if all(_scored(block)) else []
         if points:
             axes = ("Acc-2 (%)", "F1 (%)", "1 / MAE")
-            figure = bubble(points, axes, f"{block.title}; hollow: published", block.simulated)
+            figure = bubble(points, axes, block.title.partition("; ")[0], block.simulated)
             found.files += save(figure, path.with_name(f"{path.name}-{block.group.dataset}"))
 
 
