@@ -215,7 +215,9 @@ def test_a_protocol_is_compared_as_the_mean_over_its_parts(tmp_path: Path) -> No
     means = np.mean(parts, axis=1).reshape(2, 3).mean(1)
     assert (found["mean_first"], found["mean_second"]) == pytest.approx(tuple(means), rel=1e-6)
     assert found["videos"] == 4
-    assert "each seed's score is the mean over all parts" in run("misa", "mult", "--runs", tmp_path)
+    named = run("misa", "mult", "--runs", tmp_path)
+    assert "each seed's score is the mean over all parts" in named
+    assert named.count("A against B") == 1  # not each part again
     assert opponent_at(tmp_path / "misa" / "misa-fold1").table.data["part"] == "fold1"
     (place / "result.json").unlink()
     (place / "predictions.csv.gz").unlink()

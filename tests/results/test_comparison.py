@@ -297,11 +297,15 @@ def test_the_contest_of_a_table(tmp_path: Path) -> None:
         make_run(tmp_path, "misa", seed, prediction=TARGET * np.float32(0.9), status="failed" if seed == 3 else "done")
         make_run(tmp_path, "linear", seed, floor=True)
     make_run(tmp_path, "tfn", 1, status="failed")
+    for name in ("one", "two"):  # their second seed failed in both
+        make_run(tmp_path, name, 1, experiment="pair")
+        make_run(tmp_path, name, 2, experiment="pair", status="failed")
     (table,) = build_tables(find_runs(tmp_path), draws=0)
     found = contest_of(table, METRICS, 100)
-    assert found.names == ("misa", "mult")
+    assert found.names == ("misa", "mult", "one", "two")
+    assert found.compare("one", "two", "mae").reason == "seed 2: not done in both, so nothing is tested"
     assert found.compare("misa", "mult", "mae").reason == "seed 3: not done in both, so nothing is tested"
     with_floor = contest_of(table, METRICS, 100, also=("linear",))
-    assert set(with_floor.names) == {"misa", "mult", "linear"}
+    assert set(with_floor.names) - set(found.names) == {"linear"}
     same = with_floor.compare("mult", "linear", "mae")
     assert (same.p, same.videos) == (1, len({name.partition("/")[0] for name in IDS}))
