@@ -79,6 +79,8 @@ def test_two_folders(runs: Path) -> None:
     expected = np.mean([np.abs(noise(size, seed) - TARGET) for size in (0.02, 1.5) for seed in range(1, 6)], axis=1).reshape(2, 5).mean(1)
     mae = next(entry for entry in straight if entry["metric"] == "mae")
     assert (mae["mean_first"], mae["mean_second"]) == pytest.approx(tuple(expected), rel=1e-6)
+    smallest = min(straight, key=lambda entry: entry["p"])
+    assert smallest["p_holm"] == pytest.approx(3 * smallest["p"])
     assert mae["sign_flip"] == 0.0625
     assert mae["improvement"] == 1
 
