@@ -309,7 +309,12 @@ def test_a_place_that_cannot_be_written_is_one_warning(run, tmp_path, capfd, tra
     (warning,) = attempt(tracker(), run, 2, RESULT)
     assert warning.startswith("tracker 'tracker' could not be started and is switched off for this run: ")
     assert "\n" not in warning
-    assert capfd.readouterr().err == f"warning: {warning}\n"
+    assert warnings_of(capfd.readouterr().err) == [f"warning: {warning}"]
+
+
+def warnings_of(log: str) -> list[str]:
+    """What a run's log says, without the making of tables that older releases of MLflow tell of."""
+    return [line for line in log.splitlines() if "INFO" not in line]
 
 
 def on_a_small_disk(tracker: type, run: TrackedRun, told) -> None:
@@ -335,7 +340,7 @@ def test_a_full_disk_is_one_warning(run, capfd, tracker) -> None:
     process.join(timeout=60)
     assert process.exitcode == 0
     assert warning.startswith("tracker 'tracker' could not write epoch ")
-    assert capfd.readouterr().err == f"warning: {warning}\n"
+    assert warnings_of(capfd.readouterr().err) == [f"warning: {warning}"]
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
