@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from mmbench.errors import ConfigError
-from mmbench.reproduction.blocks import Result, build_blocks, gap, of_column, of_line, result_of
+from mmbench.reproduction.blocks import Result, build_blocks, of_column, of_line, result_of
 from mmbench.reproduction.drawings import Drawn, draw
 from mmbench.reproduction.formats import render
 from mmbench.reproduction.plan import Options, make_work
@@ -78,8 +79,12 @@ def mmbench(folder):
 
 def cells(path: Path) -> dict[tuple[str, str], dict[str, str]]:
     """The lines of a written CSV by row and metric."""
-    with open(path, newline="") as file:
-        return {(line["row"], line["metric"]): line for line in csv.DictReader(file)}
+    return cells_of(path.read_text())
+
+
+def cells_of(text: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The lines of a CSV by row and metric."""
+    return {(line["row"], line["metric"]): line for line in csv.DictReader(text.splitlines())}
 
 
 def finish(work, scores: dict[str, list[float | None]], simulated: bool = False, **changes: object) -> None:
@@ -109,10 +114,10 @@ def test_a_gap_is_measured_minus_published(folder) -> None:
     mae, corr, acc2 = (cells[0] for cells in misa.measured[:3])
     assert mae.mean == pytest.approx(0.6)
     assert mae.sd == pytest.approx(0.1 * 2**0.5)  # sample deviation of two numbers 0.2 apart
-    assert gap(mae, misa.published[0][0]) == pytest.approx(0.6 - 0.788)  # Table 5: 0.788
-    assert gap(acc2, misa.published[2][0]) == pytest.approx(0.81 - 0.8207)
+    assert misa.gap(mae, misa.published[0][0]) == pytest.approx(0.6 - 0.788)  # Table 5: 0.788
+    assert misa.gap(acc2, misa.published[2][0]) == pytest.approx(0.81 - 0.8207)
     assert corr.mean != corr.mean  # a seed without a score makes the cell no number
-    assert gap(mfm.measured[0][0], mfm.published[0][0]) != 0.0
+    assert math.isnan(mfm.gap(mfm.measured[0][0], mfm.published[0][0]))
     text = render(result_of(work), "plain")
     line = next(line for line in text.splitlines() if line.startswith("MISA"))
     assert "0.600±0.141" in line
@@ -154,6 +159,24 @@ def test_failed_seeds_collapsed_and_adapted_rows_are_marked(folder) -> None:
     assert "&lt;is&gt;" in render(result, "github")
     assert r"\textless{}is\textgreater{}" in render(result, "latex")
     assert "MISA†§" in text
+
+
+def test_no_gap_is_shown_where_seeds_failed_or_are_not_done(folder) -> None:
+    work = make_work(load_target("target.yaml"), options())
+    finish(work, {"mae": [0.5, 0.7]})
+
+    def gaps() -> str:
+        return cells_of(render(result_of(work), "csv"))["MISA", "mae"]["gap"]
+
+    assert float(gaps()) == pytest.approx(0.6 - 0.788)
+    result = work.parts["ours.yaml"].row("").folder / "seed-2" / "result.json"
+    result.write_text(json.dumps({"schema_version": 1, "status": "failed", "reason": "the loss is not finite", "name": "ours", "seed": 2}))
+    assert gaps() == ""
+    text = render(result_of(work), "plain")
+    assert "0.500" in text  # the seed that is there still stands, with 1/2
+    assert "-0.288" not in text
+    shutil.rmtree(result.parent)
+    assert gaps() == ""
 
 
 def test_footnotes_stand_at_heads_rows_or_cells(folder) -> None:

@@ -1,6 +1,7 @@
 """What was measured for a target, beside what the paper prints: a block for each data set, rows and columns in the paper's order.
 
-A gap is what was measured minus what is printed. On simulated data none is shown, since such numbers say nothing about it.
+A gap is what was measured minus what is printed. On simulated data none is shown, since such numbers say nothing about it, nor where seeds failed or
+are yet to be done, since the mean of the others may lie elsewhere.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Line:
     adapted: bool = False
     experiment: str = ""
     records: tuple[RunRecord, ...] = ()
+
+    def gap(self, found: Cell | None, score: PublishedScore | None) -> float:
+        """Measured mean minus printed value, in the metric's own units; NaN where one is not there, or some seeds are not done."""
+        whole = all(record.status == "done" for record in self.records)
+        return found.mean - score.value if found and score and whole else math.nan
 
 
 @dataclass(frozen=True)
@@ -186,11 +192,6 @@ def of_line(block: Block, line: Line) -> tuple[str, ...]:
     heads = {key for index in range(len(block.columns)) for key in of_column(block, index)}
     shared = scores[0].notes if len(scores) > 1 else ()
     return tuple(key for key in shared if key not in heads and all(key in score.notes for score in scores))
-
-
-def gap(found: Cell | None, score: PublishedScore | None) -> float:
-    """Measured mean minus printed value, in the metric's own units; NaN where one of them is not there."""
-    return math.nan if found is None or score is None else found.mean - score.value
 
 
 def heading_text(heading: Heading) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from mmbench import __version__
-from mmbench.reproduction.blocks import Block, Line, Result, footnotes, gap, heading_text, of_column, of_line
+from mmbench.reproduction.blocks import Block, Line, Result, footnotes, heading_text, of_column, of_line
 from mmbench.results.formats import STYLES, Style, aligned, clean, number, width
 from mmbench.results.published import PublishedScore
 
 FORMATS = {"plain": "txt", "github": "md", "latex": "tex", "csv": "csv"}
 """Formats, and the suffixes of their files."""
 MARKS = {"plain": ("✓", "✗"), "github": ("✓", "✗"), "latex": (r"$\surd$", r"$\times$")}
+DIFFERENCES = "Published numbers rest on the features, modalities and rules of their source, measured ones on those above each table."
 Text = tuple[str, str]
 """A cell's text, and marks that stand behind it."""
 
@@ -63,7 +64,7 @@ def _cells(block: Block, line: Line, index: int, style: Style, letters: dict[str
         measured.append(c.text(value.mean) + sd if value else "")
     elsewhere = (*of_column(block, index), *of_line(block, line))
     own = sorted(letters[key] for key in {k for s in scores if s for k in s.notes} if key not in elsewhere)
-    gaps = [(c, gap(value, score)) for c, value, score in zip(columns, found, scores, strict=True)]
+    gaps = [(c, line.gap(value, score)) for c, value, score in zip(columns, found, scores, strict=True)]
     return [
         (" / ".join(measured) if any(measured) else "", ""),
         (_printed(scores, style), _noted(own, format)),
@@ -111,7 +112,8 @@ def explanations(result: Result, format: str) -> list[str]:
         count = sorted({f"a mean of {s.seeds} runs" if s.seeds else "number of runs not reported" for s in scores})
         lines.append(escape(f"published: copied from {result.source.citation} ({', '.join(count)}). Its setting: {result.source.setting}"))
         if not result.simulated:
-            lines.append(escape("gap: measured minus published. The arrow says which way is better; a gap is no test of significance."))
+            gap = "gap: measured minus published, where every seed is done. The arrow says which way is better; a gap is no test of significance."
+            lines.append(escape(f"{gap} {DIFFERENCES}"))
         origins = {s.origin: [line.name for line in shown if any(o and o.origin == s.origin for c in line.published for o in c)] for s in scores}
         lines += [escape(f"published numbers of {', '.join(dict.fromkeys(names))}: {origin}") for origin, names in origins.items() if origin]
     if result.simulated:
@@ -201,6 +203,6 @@ def as_csv(result: Result) -> str:
                 for c, found, score in zip(block.columns[index], line.measured[index], line.published[index], strict=True):
                     measured = [number(found.mean), number(found.sd), "" if line.kind == "oracle" else found.n] if found else ["", "", ""]
                     printed = [number(score.value), "" if score.sd is None else number(score.sd), score.seeds or ""] if score else ["", "", ""]
-                    apart = "" if block.simulated else number(gap(found, score))
+                    apart = "" if block.simulated else number(line.gap(found, score))
                     writer.writerow([*who, clean(heading.text), c.key, *measured, *printed, apart, " ".join(score.notes) if score else ""])
     return text.getvalue()
