@@ -145,3 +145,10 @@ def parse_seeds(text: str) -> list[int]:
             raise ConfigError(f"--seeds {text}: the range {part.strip()} runs backwards")
         seeds += range(int(first), int(last or first) + 1)
     return seeds
+
+
+def only_data_path(overrides: Sequence[str]) -> None:
+    """ConfigError: a finished run is asked to be opened with another value than where its data are now."""
+    other = [override for override in overrides if override.partition("=")[0].strip() != "data.path"]
+    if other:
+        raise ConfigError(f"--set {other[0]}: a finished run is opened as it was; only data.path may be set, where its data have moved")

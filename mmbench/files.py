@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from mmbench.errors import ConfigError
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -28,7 +31,10 @@ def cache_folder() -> Path:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder to write to; on success it is fsynced and renamed to `path`, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from None
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -38,6 +44,24 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, advice: str = "choose another place with --out") -> Iterator[None]:
+    """What fails within is told as a `ConfigError`: that `path`, which the user named, cannot be written, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); {advice}") from None
+
+
+def check_writable(path: Path, advice: str = "choose another place with --out") -> None:
+    """Look, before long work, whether a file can be written at `path`; nothing is made. ConfigError as in `writing`."""
+    with writing(path, advice):
+        place = next(parent for parent in path.absolute().parents if parent.exists())
+        wrong = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not place.is_dir() else 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+        if wrong:
+            raise OSError(wrong, os.strerror(wrong))
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
 from mmbench.errors import ConfigError, DataError
-from mmbench.files import write, write_json
+from mmbench.files import write, write_json, writing
 from mmbench.plugins import catalogue
 from mmbench.resolve import Resolved, resolve
 from mmbench.strict_yaml import Document, dump
@@ -168,10 +168,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
 
 def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
     content = {**row.resolved.to_dict(), **changes, "row": row.name}
-    try:
+    with writing(folder, "choose another folder with --out"):
         write(folder / "config.yaml", f"{comment}\n{dump(content)}")
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --out") from None
 
 
 def encoder_runs(plan: Plan, requests: Sequence[RunRequest]) -> list[Path]:

@@ -16,7 +16,7 @@ from mmbench.errors import ConfigError
     "--metric", "metrics", multiple=True, metavar="KEY", help="The scores to compare; default: all for two, the table's first for all pairs."
 )
 @click.option("--unit", type=click.Choice(["video", "utterance"]), default="video", show_default=True, help="what of the test split is drawn again")
-@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of the bootstrap over the test split")
+@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of test videos (or utterances) behind the intervals")
 @click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv", "html", "json"]), default="plain", show_default=True)
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="write to this file instead of the terminal")
 def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...], unit: str, draws: int, format_: str, out: Path | None) -> None:
@@ -28,7 +28,7 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
     A difference has an interval over seeds and test videos, and p values corrected for everything that is compared together (Holm).
     Runs on different data or splits are refused; seeds count that both have finished, and where one failed nothing is called significant.
     """
-    from mmbench.files import write
+    from mmbench.files import check_writable, write, writing
     from mmbench.results.comparison_formats import matrices, pair, render
     from mmbench.results.opponents import opponent_at, opponents_by_name
     from mmbench.results.runs import find_runs
@@ -36,6 +36,8 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
 
     if len(names) > 2 or (runs is not None and len(names) != 2):
         raise ConfigError("name two configurations, or one folder whose methods are all compared")
+    if out is not None:
+        check_writable(out)
     if len(names) == 1:
         found = matrices(find_runs(Path(names[0])), metrics, draws, unit)
     elif runs is not None:
@@ -49,8 +51,6 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
     if out is None:
         click.echo(text, nl=False)
         return
-    try:
+    with writing(out):
         write(out, text)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror or error})") from None
     click.echo(f"wrote {out}")

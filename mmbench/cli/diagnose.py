@@ -43,15 +43,19 @@ def command(
     the same data stand side by side.
     Each document is written beside the run's folder, as diagnostics/seed-N.json; the run itself is opened read-only.
     """
-    from mmbench.files import without_nan, write_json
+    from mmbench.compose import only_data_path
+    from mmbench.files import check_writable, without_nan, write_json, writing
     from mmbench.results.embeddings import diagnostics_path
     from mmbench.results.tables import known_metrics
 
+    only_data_path(overrides)
     records = finished(run)
     if out is not None and len(records) > 1:
         raise ConfigError(f"--out names one file, but there are {len(records)} runs in {run}; leave it out")
     if out is not None:
         check_target(out, records)
+    for path in [out] if out is not None else map(diagnostics_path, records):
+        check_writable(path)
     for record in records:
         if metric is not None and metric not in record.metrics["test"]:
             raise ConfigError(f"--metric {metric}: {record.folder} was scored with {', '.join(record.metrics['test'])}")
@@ -66,10 +70,8 @@ def command(
         if document is None:
             opened = open_run(record.folder, where, data_root, overrides, record)
             document = without_nan(diagnose(opened, fill, draws, data_root))
-            try:
+            with writing(path):
                 write_json(path, document)
-            except OSError as error:
-                raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); name another place with --out") from None
             click.echo(f"wrote {path}", err=True)
         for note in document["about"]["notes"]:
             click.echo(f"note: seed {record.seed} of {record.label}: {note}", err=True)

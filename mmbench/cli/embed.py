@@ -66,14 +66,20 @@ def command(run: Path, splits: tuple[str, ...], device: str, data_root: Path | N
     RUN is the folder of one run, or one above several. Each file is written beside the run's folder, as
     embeddings/seed-N.SPLIT.npz; sequences are means over their real frames. The run itself is opened read-only.
     """
+    from mmbench.compose import only_data_path
+    from mmbench.files import check_writable, writing
+    from mmbench.results.embeddings import embeddings_path, write_embeddings
+
+    only_data_path(overrides)
     records = finished(run)
     if out is not None and (len(records) > 1 or len(set(splits)) > 1):
         raise ConfigError(f"--out names one file, but there are {len(records)} runs and {len(set(splits))} splits; leave it out")
     if out is not None:
         check_target(out, records)
+    for path in [out] if out is not None else [embeddings_path(record, split) for record in records for split in splits]:
+        check_writable(path)
     from mmbench.diagnostics.opening import device_named, open_run
     from mmbench.diagnostics.represent import represent
-    from mmbench.results.embeddings import embeddings_path, write_embeddings
 
     where = device_named(device)
     for record in records:
@@ -83,8 +89,6 @@ def command(run: Path, splits: tuple[str, ...], device: str, data_root: Path | N
         for split in dict.fromkeys(splits):
             path = out or embeddings_path(record, split)
             found = represent(opened, split)
-            try:
+            with writing(path):
                 write_embeddings(path, found)
-            except OSError as error:
-                raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); name another place with --out") from None
             click.echo(f"wrote {path} ({len(found.ids)} samples{', SIMULATED data' * found.simulated})")

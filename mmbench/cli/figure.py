@@ -44,10 +44,16 @@ def command(
     for option, given, kinds in (("metric", metrics, METRIC), ("baseline", baseline, ("intervals",)), ("published", published, ("bubble",))):
         if given is not None and kind not in kinds:
             raise ConfigError(f"--{option} has no meaning for {kind}; it is for {', '.join(kinds)}")
-    from mmbench.results.figures import save
+    from mmbench.files import check_writable
     from mmbench.results.runs import find_runs
 
+    path = out or Path(kind)
+    path = path.with_suffix("") if path.suffix in (".svg", ".png") else path
+    for suffix in ("svg", "png"):
+        check_writable(path.with_name(f"{path.name}.{suffix}"))
     records = list({run.folder: run for folder in folders for run in find_runs(folder)}.values())
+    from mmbench.results.figures import save  # seconds: after what can be wrong
+
     if kind == "bubble":
         from mmbench.results.figures.scores import bubble_of
 
@@ -58,8 +64,7 @@ def command(
         figure = intervals_of(records, listed(metrics), listed(rows), baseline)
     else:
         figure = DRAWN[kind](records, listed(metrics), listed(rows))
-    path = out or Path(kind)
-    for file in save(figure, path.with_suffix("") if path.suffix in (".svg", ".png") else path):
+    for file in save(figure, path):
         click.echo(f"wrote {file}")
 
 

@@ -52,7 +52,7 @@ ALONE = {
 @click.option("--baseline", metavar="NAME", help="instead: the difference of every row to this one, with interval and corrected p")
 @click.option("--grid", metavar="METRIC", help="instead: a grid of backbones by losses, each against the same backbone without an extra loss")
 @click.option("--html", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="instead: write everything as one page to look at")
-@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of the bootstrap behind intervals")
+@click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of test videos behind the intervals")
 @click.pass_context
 def command(
     context: click.Context,
@@ -88,6 +88,12 @@ def command(
     refuse(given)
     if grid is not None and format_ == "html":
         raise ConfigError("--format html: grids have plain, github, latex, csv and json")
+    from mmbench.files import check_writable, write, writing
+
+    if out is not None:
+        check_writable(out)
+    if html is not None:
+        check_writable(html, "choose another place with --html")
     records = found_below(folders)
     chosen = tuple(dict.fromkeys(key.strip() for key in metrics.split(",") if key.strip())) if metrics is not None else ()
     if metrics is not None and not chosen:
@@ -102,12 +108,8 @@ def command(
     if out is None:
         click.echo(text, nl=False)
         return
-    from mmbench.files import write
-
-    try:
+    with writing(out):
         write(out, text)
-    except OSError as error:
-        raise ConfigError(f"{out}: cannot be written ({error.strerror or error})") from None
     click.echo(f"wrote {out}")
 
 

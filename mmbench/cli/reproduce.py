@@ -13,6 +13,8 @@ from mmbench.cli.options import experiment_options
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
 
+ADVICE = "choose another folder with --out"
+
 
 @click.command()
 @click.argument("target", required=False)
@@ -53,6 +55,7 @@ def command(
         click.echo(_list(out), nl=False)
         return
     from mmbench.compose import parse_seeds
+    from mmbench.files import check_writable
     from mmbench.reproduction.blocks import result_of
     from mmbench.reproduction.drawings import draw, embedder, no_embedder
     from mmbench.reproduction.formats import FORMATS, render
@@ -62,11 +65,13 @@ def command(
     chosen = load_target(target, variant)
     if seeds is not None:
         parse_seeds(seeds)
+    place = out / "papers" / chosen.stem
+    for suffix in FORMATS.values():
+        check_writable(place.with_name(f"{place.name}.{suffix}"), ADVICE)
     work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
     failed = 0
     if not no_run:
         failed = _run(work, device, jobs, rerun)
-    place = out / "papers" / chosen.stem
     drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: click.echo(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
@@ -113,13 +118,10 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None) -> int:
 
 
 def _write(path: Path, text: str) -> Path:
-    from mmbench.errors import ConfigError
-    from mmbench.files import write
+    from mmbench.files import write, writing
 
-    try:
+    with writing(path, ADVICE):
         write(path, text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another folder with --out") from None
     return path
 
 

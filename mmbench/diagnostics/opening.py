@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mmbench.component import FitContext, InputSpec, Metric
+from mmbench.compose import only_data_path
 from mmbench.config import TrainingConfig
 from mmbench.data.dataset import Dataset
 from mmbench.errors import ConfigError, DataError, RunError
@@ -136,9 +137,7 @@ def device_named(name: str) -> torch.device:
 
 
 def _resolve(folder: Path, overrides: Sequence[str], data_root: Path | None) -> Resolved:
-    other = [override for override in overrides if override.partition("=")[0].strip() != "data.path"]
-    if other:
-        raise ConfigError(f"--set {other[0]}: a finished run is opened as it was; only data.path may be set, where its data have moved")
+    only_data_path(overrides)
     resolved = _load(folder, overrides)
     path = resolved.experiment.data.path
     if not overrides and data_root is not None and path is not None and not Path(path).exists():

@@ -18,7 +18,7 @@ from mmbench.cli import diagnose as diagnose_verb  # noqa: E402
 from mmbench.cli import embed as embed_verb  # noqa: E402
 from mmbench.component import Metric  # noqa: E402
 from mmbench.diagnostics import document as documents  # noqa: E402
-from mmbench.diagnostics import open_run  # noqa: E402
+from mmbench.diagnostics import open_run, opening  # noqa: E402
 from mmbench.diagnostics.document import RATES, diagnose  # noqa: E402
 from mmbench.diagnostics.represent import represent  # noqa: E402
 from mmbench.diagnostics.text import by_data, report  # noqa: E402
@@ -301,11 +301,21 @@ def test_one_file_for_one_run(experiment, finished, tmp_path) -> None:
     for verb in (embed_verb, diagnose_verb):
         with pytest.raises(ConfigError, match="is inside the folder of a run, which nothing may change"):
             run(verb, one, "--out", one / "new" / "x")
+
+
+def test_what_is_wrong_is_said_before_a_run_is_opened(experiment, finished, tmp_path, monkeypatch) -> None:
+    one = experiment / finished.parent.name / "seed-1"
+    monkeypatch.setattr(opening, "open_run", None)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        run(embed_verb, one, "--out", tmp_path / "file" / "x.npz")
-    with pytest.raises(ConfigError, match="cannot be written"):
-        run(diagnose_verb, one, "--draws", "0", "--out", tmp_path / "file" / "x.json")
+    for verb in (embed_verb, diagnose_verb):
+        with pytest.raises(ConfigError, match=r"file/x: cannot be written \(Not a directory\)"):
+            run(verb, one, "--out", tmp_path / "file" / "x")
+        with pytest.raises(ConfigError, match=r"--set training.epochs=3: a finished run is opened as it was; only data.path"):
+            run(verb, one, "--set", "training.epochs=3")
+        with pytest.raises(ConfigError, match="the device 'cuda:99' was asked for"):
+            run(verb, one, "--device", "cuda:99")
+    with pytest.raises(ConfigError, match=r"--metric nope: .* was scored with"):
+        run(diagnose_verb, one, "--metric", "nope")
 
 
 def test_nothing_done_is_one_error(experiment, finished) -> None:

@@ -281,7 +281,7 @@ def test_usage_and_output(runs: Path, tmp_path: Path) -> None:
     target = tmp_path / "out" / "pairs.csv"
     assert run(runs, "--metric", "mae", "--format", "csv", "--out", target) == f"wrote {target}\n"
     assert target.read_text() == render(matrices(find_runs(runs), ("mae",), 200), "csv")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match=r"config.yaml/x: cannot be written \(Not a directory\)"):
         run(runs, "--metric", "mae", "--out", runs / "mult_mosi" / "constant-1" / "seed-1" / "config.yaml" / "x")
 
 

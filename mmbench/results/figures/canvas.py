@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmbench.errors import ConfigError
-from mmbench.files import write
+from mmbench.files import write, writing
 from mmbench.results.text import clean
 
 try:
@@ -178,10 +178,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
     found = []
     for format in ("svg", "png"):
         target = Path(path).with_name(f"{Path(path).name}.{format}")
-        try:
-            write(target, drawn(figure, format))
-        except OSError as error:
-            raise ConfigError(f"{target}: cannot be written ({error.strerror or error}); choose another place with --out") from None
+        content = drawn(figure, format)
+        with writing(target):
+            write(target, content)
         found.append(target)
     return found
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mmbench import __version__
 from mmbench.component import Metric
 from mmbench.errors import ConfigError
-from mmbench.files import write
+from mmbench.files import check_writable, write, writing
 from mmbench.metrics import metric_of
 from mmbench.results.page.details import Details, listed
 from mmbench.results.page.diagnoses import Diagnosis, diagnoses
@@ -66,16 +66,16 @@ class Unfinished:
 def write_page(records: Sequence[RunRecord], path: Path, draws: int = DRAWS, examples: int = EXAMPLES) -> None:
     """Write the report of these runs as one HTML file, whole or not at all; equal runs give equal bytes.
 
-    `draws`: of the bootstrap behind intervals and p; `examples`: test samples of each run that can be browsed, the largest errors first.
+    `draws`: of test videos behind intervals and p; `examples`: test samples of each run that can be browsed, the largest errors first.
 
     Raises:
         ConfigError: where Jinja2 or matplotlib is missing, or the file cannot be written.
     """
+    advice = "choose another place with --html"
+    check_writable(path, advice)
     text = render_page(records, draws, examples)
-    try:
+    with writing(path, advice):
         write(path, text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror or error}); choose another place with --html") from None
 
 
 def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int = EXAMPLES) -> str:
