@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +173,25 @@ def test_options_without_meaning_and_mixed_data_are_refused(runs: Path, tmp_path
         path.unlink()
     with pytest.raises(DataError, match="there is no log of epochs"):
         run("curves", runs)
+
+
+def test_places_are_looked_at_before_anything_is_imported_or_drawn(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mmbench.results.figures", None)  # importing it fails
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/x.svg: cannot be written \(Not a directory\); choose another place with --out"):
+        run("curves", runs, "--out", tmp_path / "file" / "x")
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(ConfigError, match=r"x.png: cannot be written \(Is a directory\)"):
+        run("curves", runs, "--out", tmp_path / "x")
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        run("curves", tmp_path / "none")
+    with pytest.raises(ImportError):
+        run("curves", runs)
+
+
+def test_damaged_predictions_are_an_error_that_says_how_to_go_on(runs: Path) -> None:
+    path = next(runs.rglob("misa*/seed-2/predictions.csv.gz"))
+    path.write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"seed-2/predictions.csv.gz: .*damaged.*Leave its configuration out with --rows, or .*--rerun all"):
+        run("confusion", runs)
+    assert run("confusion", runs, "--rows", "tfn", "--out", runs.parent / "rest")[0] == 0

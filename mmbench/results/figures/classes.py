@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, DataError
 from mmbench.results.figures.canvas import GREY, INK, WIDTH, footer, headline, look, panels, plain, style, wrapped
 from mmbench.results.figures.configurations import about, finished, seeds_text
 from mmbench.results.figures.counts import Scale, accuracies, by_seed, f1_scores, recalls, scale_of
@@ -33,7 +33,10 @@ def counted(configurations: Mapping[str, Sequence[RunRecord]]) -> tuple[Scale, d
     scales = {scale_of(run.data) for runs in done.values() for run in runs}
     if len(scales) > 1:
         raise ConfigError("these runs are scored on different scales, which one figure cannot show; choose with --rows")
-    return scales.pop(), {name: by_seed(runs) for name, runs in done.items()}, title, simulated
+    try:
+        return scales.pop(), {name: by_seed(runs) for name, runs in done.items()}, title, simulated
+    except DataError as error:
+        raise DataError(f"{error}. Leave its configuration out with --rows, or make the run anew: mmbench run CONFIG --seeds N --rerun all") from None
 
 
 @style()
