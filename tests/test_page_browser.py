@@ -211,6 +211,7 @@ def test_hostile_data_stay_text_on_the_pages_of_runs(tmp_path: Path) -> None:
     assert len(found["titles"]) == found["simulated"] + 1  # a pending run knows nothing of its data
     assert f"{SEEN.strip()}, seed 1" in found["titles"]
     assert found["text"].count(SEEN.strip()) > 6
+    assert f"warningsa tracker failed {SEEN.strip()}" in found["text"]
 
 
 def test_a_narrow_screen_scrolls_tables_and_not_the_page(page: str, tmp_path: Path) -> None:

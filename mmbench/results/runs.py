@@ -58,6 +58,8 @@ class RunRecord:
     seconds: float = float("nan")
     peak_memory_mb: float = float("nan")
     environment: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    """What went wrong beside the run, such as a tracker that was switched off."""
 
     @property
     def title(self) -> str:
@@ -113,7 +115,7 @@ def read_result(folder: Path) -> RunRecord:
     place = told_by_path(folder)
     if place["seed"] is not None and values.get("seed", place["seed"]) != place["seed"]:
         raise DataError(f"{path}: says seed {values['seed']}, but its folder is {folder.name}; was it copied?")
-    values["losses"], values["adapters"] = tuple(values.get("losses", ())), tuple(values.get("adapters", ()))
+    values |= {key: tuple(values.get(key, ())) for key in ("losses", "adapters", "warnings")}
     values["metrics"] = {split: scores(path, f"metrics.{split}", found) for split, found in values.get("metrics", {}).items()}
     values["gradients"] = scores(path, "gradients", values.get("gradients", {}))
     return RunRecord(folder, **(place | values))
@@ -121,7 +123,7 @@ def read_result(folder: Path) -> RunRecord:
 
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint", "family"), str),
-    **dict.fromkeys(("losses", "adapters"), list),
+    **dict.fromkeys(("losses", "adapters", "warnings"), list),
     **dict.fromkeys(("floor", "collapsed"), bool),
     **dict.fromkeys(("seed", "epochs", "parameters"), int),
     **dict.fromkeys(("data", "metrics", "selection", "gradients", "environment"), dict),
@@ -133,8 +135,8 @@ def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> 
     """The value, if it is of that kind (true and false are no numbers)."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise DataError(f"{path}: {key} is {value!r:.60}, which is of the wrong kind")
-    if isinstance(value, list) and not all(isinstance(item, dict) for item in value):
-        raise DataError(f"{path}: {key} holds something that is not an object")
+    if isinstance(value, list) and not all(isinstance(item, str if key == "warnings" else dict) for item in value):
+        raise DataError(f"{path}: {key} holds something that is not {'a string' if key == 'warnings' else 'an object'}")
     if isinstance(value, dict) and key == "data":
         for name in ("name", "title", "task", "fingerprint", "protocol", "part", "protocol_title"):
             if not isinstance(value.get(name, ""), str):
@@ -205,6 +207,8 @@ def find_runs(folder: Path) -> list[RunRecord]:
         ConfigError: where the folder does not exist or holds no run.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ConfigError(f"{folder}: is a file; give the folder of an experiment, such as runs/<experiment>")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder; give the folder of an experiment, such as runs/<experiment>")
     found: list[Path] = []

@@ -11,7 +11,8 @@ ORDER = ("done", "running", "pending", "interrupted", "failed", "damaged", "inco
 
 
 def status_lines(records: Iterable[RunRecord]) -> list[str]:
-    """A line for each configuration: name, part of a protocol, label, and its seeds by state; indented lines for the reasons of what is not done."""
+    """A line for each configuration: name, part of a protocol, label, and its seeds by state; indented lines for the reasons of what is not done,
+    and for warnings."""
     configurations: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         configurations[(record.experiment, record.label)].append(record)
@@ -30,6 +31,8 @@ def status_lines(records: Iterable[RunRecord]) -> list[str]:
         for run in runs:
             if run.reason:
                 reasons[(run.status, run.reason)].append(run)
+            for warning in run.warnings:
+                reasons["warning", warning].append(run)
         for (status, reason), those in reasons.items():
             seeds = [run.seed for run in those if run.seed is not None]
             which = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))} " if seeds else ""

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from mmbench.cli import cli, report
 from mmbench.errors import ConfigError
-from mmbench.results.runs import RunRecord, find_runs, write_predictions
+from mmbench.results.runs import RunRecord, find_runs, read_run, write_predictions
 from mmbench.results.tables import Column
 
 from .folders import IDS, TARGET, make_run
@@ -26,7 +26,7 @@ pytest.importorskip("matplotlib", reason="the page needs the extra report")
 
 import itertools
 
-from mmbench.results.page import build, charts, diagnoses, embedding, groups, matrix, samples, write_page
+from mmbench.results.page import build, charts, details, diagnoses, embedding, groups, matrix, samples, write_page
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "mosi" / "unaligned_50.pkl"
 HOSTILE = "</script><img src=x onerror=\"alert('1')\">\u202e\u2028\x07<!-- ' {{ 7*7 }} {% raw %} &amp; "
@@ -138,7 +138,7 @@ def hostile_runs(root: Path) -> None:
             write_predictions(folder / "predictions.csv.gz", {"test": (ids, TARGET, prediction)})
     simulated = {"data": {"simulated": True}}
     make_run(root, "constant", 1, floor=True, prediction=np.zeros_like(TARGET), **simulated)
-    make_run(root, "mult", 3, status="failed", reason=f"the loss is NaN {HOSTILE}", **simulated)
+    make_run(root, "mult", 3, status="failed", reason=f"the loss is NaN {HOSTILE}", warnings=[f"a tracker failed {HOSTILE}"], **simulated)
     make_run(root, "tfn", 1, status="incompatible", reason=f"no {HOSTILE}", **simulated)
     make_run(root, "lmf", 1, experiment=re.sub("[/\x00]", "", HOSTILE), status="interrupted", reason="killed", **simulated)
     (root / "demo" / "mult-9" / "seed-4").mkdir(parents=True)
@@ -341,6 +341,11 @@ def test_simulated_data_are_marked_everywhere(hostile: tuple[str, Page]) -> None
     assert sum(own.get("class") == "simulated" for _, own in page.tags) == 2
     assert all(document(page, number)["simulated"] for number in range(4))
     assert all("SIMULATED" in row[3] for row in page.rows["runs-table"][1:] if row[4] == "done")
+
+
+def test_warnings_of_a_run_stand_in_its_document(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, "misa", 1, warnings=["tracker 'x' could not be \x1b[31mstarted"])
+    assert details.Details({}, 10).document(read_run(folder))["warnings"] == ["tracker 'x' could not be started"]
 
 
 def test_runs_that_are_not_done_are_listed_with_their_reasons(hostile: tuple[str, Page]) -> None:

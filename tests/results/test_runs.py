@@ -47,7 +47,7 @@ def test_a_folder_without_runs_says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no runs"):
         find_runs(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="no such folder"):
+    with pytest.raises(ConfigError, match="file: is a file; give the folder of an experiment"):
         find_runs(tmp_path / "file")
 
 

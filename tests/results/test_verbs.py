@@ -39,8 +39,11 @@ def test_report_names_what_it_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no such folder"):
         run(report, tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot be written"):
-        run(report, tmp_path / "runs", "--out", tmp_path / "file" / "table.md")
+    for option, name in (("--out", "table.md"), ("--html", "page.html")):
+        with pytest.raises(ConfigError, match=rf"file/{name}: cannot be written \(Not a directory\); choose another place with {option}"):
+            run(report, tmp_path / "none", option, tmp_path / "file" / name)  # before anything else is looked at
+    with pytest.raises(ConfigError, match="file: is a file; give the folder of an experiment"):
+        run(report, tmp_path / "file")
     assert run(report, tmp_path / "runs", "--format", "word")[0] == 2
     assert run(report)[0] == 2
     with pytest.raises(ConfigError, match="--metrics nonsense, more: these runs were not scored with it; there are acc2_non0, corr, mae"):
@@ -119,6 +122,15 @@ def test_status_has_a_line_for_each_configuration(tmp_path: Path) -> None:
     code, text = run(status, tmp_path)
     assert code == 0
     assert text.splitlines() == ["misa (demo/misa-1): done 1 2, failed 3 4", "    seeds 3, 4 failed: loss is NaN", "demo/mult-1: pending 1"]
+
+
+def test_status_shows_warnings(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        make_run(tmp_path, "misa", seed, label="misa-1", warnings=["tracker 'x' could not \x1b[31mbe started"] * (seed < 3))
+    assert run(status, tmp_path)[1].splitlines() == [
+        "misa (demo/misa-1): done 1 2 3",
+        "    seeds 1, 2 warning: tracker 'x' could not be started",
+    ]
 
 
 def test_score_agrees_with_what_was_stored_from_the_same_predictions(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ class Details:
             "seed": record.seed,
             "status": record.status,
             "reason": clean(record.reason),
+            "warnings": [clean(warning) for warning in record.warnings],
             "model": clean(record.model),
             "part": clean(record.part),
             "simulated": bool(record.data.get("simulated")),

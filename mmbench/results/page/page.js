@@ -100,7 +100,7 @@
     var heading = el("h2", { tabindex: "-1", id: "run-title" }, bdi(title));
     fill(page, {}, [el("p", { "class": "screen" }, el("a", { href: "#runs" }, "← All runs"), " · ", el("a", { href: "#report" }, "Results")), heading]);
     if (run.simulated) { page.appendChild(el("p", { "class": "simulated" }, "SIMULATED data: these scores say nothing about real ones.")); }
-    var facts = [["status", run.status], ["reason", run.reason], ["experiment", run.experiment], ["model", run.model]];
+    var facts = [["status", run.status], ["reason", run.reason], ["warnings", run.warnings.join("; ")], ["experiment", run.experiment], ["model", run.model]];
     facts.push(["losses", run.losses.map(function (loss) { return loss.name; }).join(", ") || "task loss alone"]);
     if (run.floor || run.collapsed) { facts.push(["flags", [run.floor ? "floor" : "", run.collapsed ? "collapsed to nearly one prediction" : ""].filter(Boolean).join(", ")]); }
     page.appendChild(list(facts.concat(run.facts)));
