@@ -74,6 +74,8 @@ def test_list_show_plugins(mmbench) -> None:
     assert "ok" in mmbench("plugins").stdout
     shown = mmbench("show", "model", "linear").stdout
     assert "masked mean" in shown
+    assert "tasks: regression" in shown
+    assert "tasks" not in mmbench("show", "executor", "local").stdout  # it has none
     assert "Did you mean 'linear'" in error(mmbench("show", "model", "liner", code=2))
 
 

@@ -28,7 +28,7 @@ def command(kind: str, name: str) -> None:
         "needs": ", ".join(sorted(component.needs)),
         "provides": ", ".join(sorted(component.provides)),
         "terms": ", ".join(component.terms),
-        "tasks": ", ".join(component.tasks),
+        "tasks": ", ".join(component.tasks) if kind in ("model", "loss", "metric") else "",
         "least modalities": str(component.min_modalities) if component.min_modalities > 1 else "",
         "extras": ", ".join(component.extras),
     }
