@@ -54,7 +54,7 @@ class GridCell:
 
 @dataclass(frozen=True)
 class Grid:
-    """One metric on one data set. `cells` by (row, column); one that was not asked for is not in it. `draws`: of the bootstrap."""
+    """One metric on one data set. `cells` by (row, column); one that was not asked for is not in it. `draws`: of test videos behind the intervals."""
 
     title: str
     simulated: bool
@@ -181,6 +181,8 @@ def _grid(home: Home, groups: Groups, key: str, known: Mapping[str, Metric], dra
     cells = {place: _cell(configuration, key, len(seeds)) for place, configuration in placed.items()}
     differences, problems = _differences(placed, cells, key, known, draws)
     cells = {place: replace(content, difference=differences.get(place)) for place, content in cells.items()}
+    if set(columns) == {_text({})}:
+        notes.append("no run here has an extra loss, so that there is nothing to compare; without --grid, configurations stand side by side")
     untold = {
         part: notes_on([record for record in groups[identity] if record.status not in ("incompatible", "pending", "running")])
         for part, identity in home.items()

@@ -206,6 +206,14 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         build_grids(find_runs(tmp_path), "mae")
 
 
+def test_backbones_alone_are_nothing_to_compare(tmp_path: Path) -> None:
+    add(tmp_path, "mult")
+    said = "no run here has an extra loss, so that there is nothing to compare"
+    assert said in render(build_grids(find_runs(tmp_path), "mae"), "plain")
+    add(tmp_path, "misa", ("cmd",))
+    assert said not in render(build_grids(find_runs(tmp_path), "mae"), "plain")
+
+
 def test_one_seed_has_an_interval_over_videos_and_no_deviation(tmp_path: Path) -> None:
     add(tmp_path, "mult")
     add(tmp_path, "mult", ("cmd",), size=0.1)
