@@ -101,7 +101,7 @@ class Test:
 class Contest:
     """Configurations on the same data, and what their finished runs predicted; each is scored on each draw of videos once, however it is compared.
 
-    `runs`: by name of a configuration its finished runs; `known`: the metrics; `draws`: of the bootstrap over videos; `unit`: what is drawn, whole
+    `runs`: by name of a configuration its finished runs; `known`: the metrics; `draws`: of test videos; `unit`: what is drawn, whole
     videos or single utterances. `asked`: by name the seeds that a configuration should have, where those are more than it has finished.
     """
 

@@ -159,7 +159,7 @@ def build_tables(
 ) -> list[Table]:
     """One table for each data identity (name, fingerprint, modalities, metrics); runs that no table can be told for come in a last one, as notes.
 
-    `metrics` default to those that `known_metrics` finds, `shown` (names or entries, in that order) to all; `draws` of the bootstrap behind best
+    `metrics` default to those that `known_metrics` finds, `shown` (names or entries, in that order) to all; `draws` of test videos behind best
     and second, none for tables without these marks; `rows`: named by ``configuration``, by ``model`` or by ``losses``.
 
     Raises:

@@ -144,7 +144,7 @@ def intervals(comparisons: Sequence[Comparison], title: str = "", simulated: boo
     level = {f"{100 * c.level:g} %" for c in comparisons}
     against = f"Difference of mean scores to {plain(baseline, 60)}" if baseline else "Difference of mean scores"
     headline(figure, title or against, simulated)
-    how = f"{', '.join(sorted(level))} intervals from a bootstrap over seeds and test videos"
+    how = f"{', '.join(sorted(level))} t intervals over seeds and test videos"
     reasons = dict.fromkeys(f"{plain(c.first, 40)} and {plain(c.second, 40)}: {c.reason}" for c in comparisons if c.reason)
     footer(figure, [f"{against}; {how}; p corrected (Holm) for all comparisons that were made together.", *reasons], handles, labels, 3)
     return figure
