@@ -129,6 +129,18 @@ def test_a_gap_is_measured_minus_published(folder) -> None:
     assert text.index("-- First half") < text.index("MISA") < text.index("-- Second half") < text.index("DMD")
 
 
+def test_variants_and_places_are_looked_at_before_anything_runs(folder, mmbench) -> None:
+    with pytest.raises(ConfigError, match=r"there is no variant 'nope'; there is other$"):
+        load_target("target.yaml", "nope")
+    (folder / "bare.yaml").write_text(TARGET.partition("variants:")[0])
+    with pytest.raises(ConfigError, match=r"there is no variant 'nope'; this target has no variants$"):
+        load_target("bare.yaml", "nope")
+    (folder / "file").touch()
+    done = mmbench("target.yaml", "--out", "file", code=2)
+    assert "error: file/papers/target.txt: cannot be written (Not a directory); choose another folder with --out" in done.stderr
+    assert "runs to do" not in done.stdout
+
+
 def test_on_simulated_data_no_gap_is_shown(folder) -> None:
     work = make_work(load_target("target.yaml"), options())
     finish(work, {"mae": [0.5, 0.7]}, simulated=True)
@@ -220,8 +232,9 @@ def test_runs_are_found_by_fingerprint_where_their_data_are_not_here(folder) -> 
             (run / "result.json").write_text(json.dumps(result))
     work = make_work(load_target("target.yaml"), options())
     line = build_blocks(work)[0].lines[2]
-    assert line.state == "2/2"
+    assert line.state == "2/5"  # the config has five seeds
     assert line.measured[0][0].mean == 1.0
+    assert math.isnan(line.gap(line.measured[0][0], line.published[0][0]))
     assert "found by their fingerprint" in " ".join(work.missing)
 
 
@@ -256,7 +269,7 @@ def test_a_wrong_option_names_the_config(folder, mmbench) -> None:
 def test_a_table_says_what_options_changed(folder) -> None:
     text = render(result_of(make_work(load_target("target.yaml"), Options(("training.epochs=2",), "1"))), "plain")
     assert "The configs were changed for this table: --set training.epochs=2 --seeds 1" in text
-    assert "mmbench reproduce target --set training.epochs=2 --seeds 1." in text
+    assert "mmbench reproduce target.yaml --set training.epochs=2 --seeds 1." in text
     assert "were changed" not in render(result_of(make_work(load_target("target.yaml"), options())), "plain")
 
 
@@ -264,6 +277,59 @@ def test_runs_are_those_of_mmbench_run(folder) -> None:
     work = make_work(load_target("target.yaml"), options())
     plan = make_plan(load("ours.yaml"), Path("runs"), None, "cpu")
     assert work.parts["ours.yaml"].row("").folder == plan.rows[0].folder
+
+
+PUBLISHED = """
+title: A third paper
+citation: Somebody (2026)
+setting: text alone
+seeds: 1
+times_100: shares
+tables:
+  one:
+    title: Results
+    columns: {mosi: {MAE: mae, Acc-2: acc2_has0/acc2_non0}}
+    rows: {MISA: 0.75 84.1/86.0, Others: 0.70 ~}
+"""
+
+
+def test_a_target_of_yours_stands_beside_published_numbers_of_yours(folder, tmp_path_factory, monkeypatch) -> None:
+    """Files that it names lie beside it, from wherever the command is called."""
+    (folder / "numbers").mkdir()
+    (folder / "numbers" / "theirs.yaml").write_text(PUBLISHED)
+    (folder / "target.yaml").write_text(TARGET.replace("decalign/table5", "numbers/theirs.yaml/one"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    path = str(folder / "target.yaml")
+    result = result_of(make_work(load_target(path), options()))
+    mfm, misa, dmd = result.blocks[0].lines
+    assert [line.state for line in (mfm, misa, dmd)] == ["not implemented", "not run", "no data"]
+    assert [score.value for cells in misa.published for score in cells] == pytest.approx([0.75, 0.841, 0.86])
+    assert mfm.published == ((None,), (None, None))
+    text = render(result, "plain")
+    assert "copied from Somebody (2026) (one run)" in text
+    assert f"mmbench reproduce {path}." in text
+
+    def refused(published: str) -> str:
+        (folder / "target.yaml").write_text(TARGET.replace("decalign/table5", published))
+        with pytest.raises(ConfigError) as error:
+            make_work(load_target(path), options())
+        assert str(error.value).startswith(path)
+        return str(error.value)
+
+    assert "there is no file theirs.yaml" in refused("theirs.yaml/one")
+    assert "has no 'two'; it has one" in refused("numbers/theirs.yaml/two")
+    assert "is a source and its table" in refused("numbers/theirs.yaml")
+    assert "Did you mean 'decalign'?" in refused("decalin/table5")
+
+
+def test_a_sweep_that_cannot_be_read_here_is_a_row_with_its_reason(folder) -> None:
+    (folder / "sweep.yaml").write_text(LINEAR.replace("linear", "absent_model") + "sweep: {lr: {key: training.optimizer.lr, values: [0.1, 0.2]}}\n")
+    (folder / "target.yaml").write_text("title: A\nshows: B\ncolumns: {mosi: {MAE: mae}}\nsweep: {mosi: sweep.yaml}\n")
+    work = make_work(load_target("target.yaml"), options())
+    assert [line.state for line in build_blocks(work)[0].lines] == ["not installed"]
+    assert "absent_model" in " ".join(work.missing)
+    (folder / "sweep.yaml").write_text((folder / "sweep.yaml").read_text().replace("absent_model", "linear"))
+    assert list(make_work(load_target("target.yaml"), options()).rows) == ["lr=0.1", "lr=0.2"]
 
 
 @needs_torch

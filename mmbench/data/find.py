@@ -88,7 +88,7 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) 
     if not found and (source := next((path for path in _folders(folder, manifest) if is_source(path)), None)) is not None:
         return source
     if not found:
-        state = "" if folder.is_dir() else ", which does not exist"
+        state = "" if folder.is_dir() else " (which does not exist)"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
         names = ", ".join([*looked, *tables])
         damaged = _unreadable(folder, manifest)

@@ -7,6 +7,7 @@ are yet to be done, since the mean of the others may lie elsewhere.
 from __future__ import annotations
 
 import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -166,10 +167,10 @@ def result_of(work: Work, more: Sequence[str] = ()) -> Result:
     if work.options.changes:
         notes.insert(0, f"The configs were changed for this table: {work.options.changes}")
     source = target.source
-    text = source.figures.get(target.config.published.partition("/")[2], "") if source else ""
+    text = source.figures.get(target.table, "") if source else ""
     if text:
         notes.append(f"What the paper's text says of the figure: {text}")
-    command = f"mmbench reproduce {target.name}" + f" --variant {target.variant}" * bool(target.variant)
+    command = f"mmbench reproduce {shlex.quote(target.argument)}" + f" --variant {target.variant}" * bool(target.variant)
     command = f"{command} {work.options.changes}".rstrip()
     return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(notes), command)
 

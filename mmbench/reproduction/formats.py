@@ -109,7 +109,7 @@ def explanations(result: Result, format: str) -> list[str]:
     shown = [line for block in result.blocks for line in block.lines]
     scores = [score for line in shown for cells in line.published for score in cells if score]
     if result.source and scores:
-        count = sorted({f"a mean of {s.seeds} runs" if s.seeds else "number of runs not reported" for s in scores})
+        count = sorted({("one run" if s.seeds == 1 else f"a mean of {s.seeds} runs") if s.seeds else "number of runs not reported" for s in scores})
         lines.append(escape(f"published: copied from {result.source.citation} ({', '.join(count)}). Its setting: {result.source.setting}"))
         if not result.simulated:
             gap = "gap: measured minus published, where every seed is done. The arrow says which way is better; a gap is no test of significance."
@@ -186,7 +186,7 @@ def as_latex(result: Result) -> str:
         lines += ["\\bottomrule", "\\end{tabular}}"]
         lines.append("\\end{table*}")
     # Outside of the floats, which would not fit on a page with them.
-    return "\n".join([*lines, "{\\footnotesize", *(f"\\par {line}" for line in explanations(result, "latex")), "\\par}"]) + "\n"
+    return "\n".join([*lines, "{\\footnotesize\\sloppy", *(f"\\par {line}" for line in explanations(result, "latex")), "\\par}"]) + "\n"
 
 
 def as_csv(result: Result) -> str:

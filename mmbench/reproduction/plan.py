@@ -166,9 +166,7 @@ def make_work(target: Target, options: Options) -> Work:
         ConfigError: an option that one of the configs refuses (names the config), or a config that is not on the data set the target says.
     """
     used: dict[str, dict[str, Group]] = {}
-    rows = target.rows
-    if not rows:  # all cells of the sweep
-        rows = {cell: RowConfig(cell=cell) for config in target.config.sweep.values() for cell in _cells_of(config, options)}
+    rows = target.rows or _all_cells(target, options)
     for row in rows.values():
         for group in target.groups:
             if config := target.config_of(row, group.dataset):
@@ -215,13 +213,15 @@ def _load(config: str, options: Options) -> list[Resolved]:
         raise OptionError("\n".join(f"{config}: {line}" for line in str(error).splitlines())) from None
 
 
-def _cells_of(config: str, options: Options) -> list[str]:
+def _all_cells(target: Target, options: Options) -> dict[str, RowConfig]:
+    """A row for each cell of the sweeps; where one cannot be read here, a single row, which then says why."""
     try:
-        return [cell.experiment.row for cell in _load(config, options)]
+        names = [cell.experiment.row for config in target.sweeps for cell in _load(config, options)]
     except OptionError:
         raise
-    except MmbenchError:  # told in the table, where the config is planned
-        return []
+    except MmbenchError:
+        return {"all cells": RowConfig(configs=target.config.sweep)}
+    return {name: RowConfig(cell=name) for name in names}
 
 
 def _part(config: str, wanted: Mapping[str, Group], options: Options) -> Part:
@@ -248,7 +248,10 @@ def _part(config: str, wanted: Mapping[str, Group], options: Options) -> Part:
 
 
 def _finished(cell: Resolved, out: Path) -> list[RunRecord]:
-    """Finished runs of exactly this config on whatever data they say, found by their fingerprint; of several data those with the most runs."""
+    """Finished runs of exactly this config on whatever data they say, found by their fingerprint, and what is missing to all of its seeds.
+
+    Of several data those with the most runs.
+    """
     folder = out / cell.experiment.name
     records = find_runs(folder) if folder.is_dir() and any(folder.glob("*/seed-*")) else []
     name = cell.model.entry.component.name
@@ -257,7 +260,10 @@ def _finished(cell: Resolved, out: Path) -> list[RunRecord]:
         data = str(record.data.get("fingerprint", ""))
         if record.status == "done" and record.seed in cell.experiment.seeds and record.label == f"{name}-{cell.fingerprint(data)}":
             found.setdefault(record.label, []).append(record)
-    return max(found.values(), key=len, default=[])
+    best = max(found.values(), key=len, default=[])
+    there = {record.seed for record in best}
+    missing = [seed for seed in cell.experiment.seeds if best and seed not in there]
+    return best + [RunRecord(folder / best[0].label / f"seed-{seed}", "pending", name=best[0].name, seed=seed) for seed in missing]
 
 
 def _several(names: list[str]) -> str:

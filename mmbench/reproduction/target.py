@@ -21,6 +21,7 @@ from mmbench.metrics import named
 from mmbench.results.published import THE_METHOD, PublishedScore, Source, load_source
 
 NOT_IMPLEMENTED = "not implemented"
+YAML = (".yaml", ".yml")
 
 
 class RowConfig(StrictModel):
@@ -57,7 +58,7 @@ class TargetConfig(StrictModel):
 
     title: str
     shows: str
-    published: str = Field("", description="<source>/<table> of published/*.yaml")
+    published: str = Field("", description="<source>/<table> of published/*.yaml, or <path of a file of yours>/<table>")
     columns: dict[str, dict[str, str]] = Field(default_factory=dict, description="data set: printed heading: metric; default: the published table's")
     sweep: dict[str, str] = Field(default_factory=dict, description="by data set: a config with a sweep, whose cells rows name")
     rows: dict[str, RowConfig | None] = Field(default_factory=dict, description="in the paper's order; default: all cells of the sweep")
@@ -103,6 +104,11 @@ class Target:
         return "figure" if self.config.figures else "table"
 
     @property
+    def argument(self) -> str:
+        """What it is called on the command line: its name, or the path of a file of yours."""
+        return self.name if self.path.is_relative_to(shipped("configs")) else str(self.path)
+
+    @property
     def stem(self) -> str:
         """Its name, with the variant: what its files are called."""
         return f"{self.name}-{self.variant}" if self.variant else self.name
@@ -134,22 +140,42 @@ class Target:
 
     def config_of(self, row: RowConfig, dataset: str) -> str:
         """The config behind a row on a data set, under the variant; nothing where there is none."""
-        chosen = (self.config.sweep if row.cell else row.configs).get(dataset, "")
+        return self._chosen((self.config.sweep if row.cell else row.configs).get(dataset, ""))
+
+    @property
+    def sweeps(self) -> list[str]:
+        """The configs with a sweep, under the variant."""
+        return [self._chosen(config) for config in self.config.sweep.values()]
+
+    def _chosen(self, config: str) -> str:
         variant = self.config.variants.get(self.variant)
-        return variant.configs.get(chosen, chosen) if variant else chosen
+        return self._beside(variant.configs.get(config, config) if variant else config)
+
+    def _beside(self, name: str) -> str:
+        """A YAML file that the target names, from the target's own folder if it is there; any other name as it is."""
+        path = self.path.parent / name
+        return str(path) if name.endswith(YAML) and path.is_file() else name
 
     @property
     def source(self) -> Source | None:
-        """The paper, where the target stands beside published numbers."""
-        name = self.config.published.partition("/")[0]
-        return load_source(name) if name else None
+        """The paper, where the target stands beside published numbers. `ConfigError` names the target."""
+        name = self.config.published.rpartition("/")[0]
+        try:
+            return load_source(self._beside(name)) if name else None
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: published: {error}") from None
+
+    @property
+    def table(self) -> str:
+        """The published table, or figure, that it stands beside."""
+        return self.config.published.rpartition("/")[2]
 
     def printed(self, table: str = "") -> tuple[PublishedScore, ...]:
         """The scores of the published table that it stands beside, or of another one of that paper; empty where there is none.
 
         A figure of which the paper prints no numbers has none.
         """
-        wanted, source = table or self.config.published.partition("/")[2], self.source
+        wanted, source = table or self.table, self.source
         if source is None or (wanted in source.figures and wanted not in source.tables):
             return ()
         if wanted not in source.tables:
@@ -178,7 +204,7 @@ def load_target(name: str, variant: str = "") -> Target:
         ConfigError: there is none, it is no valid file (each mistake with its place), or it has no such variant.
     """
     path = shipped("configs") / "papers" / f"{name}.yaml"
-    if name.endswith((".yaml", ".yml")):
+    if name.endswith(YAML):
         path, name = Path(name), Path(name).stem
         if not path.is_file():
             raise ConfigError(f"there is no file {path}")
@@ -212,9 +238,12 @@ def _problems(config: TargetConfig, variant: str) -> Any:
         for drawn in drawing.rows:
             if drawn not in config.rows:
                 yield ("figures", number), f"figures.{number}.rows: there is no row {drawn!r}"
+    if config.published and ("/" not in config.published or config.published.endswith(YAML)):
+        yield ("published",), "published: is a source and its table, such as decalign/table1 or numbers.yaml/table1"
     if not config.published and not config.columns:
         yield ("columns",), "columns: must be given where there is no published table"
     if not config.rows and not config.sweep:
         yield ("rows",), "rows: must be given where there is no sweep"
     if variant and variant not in config.variants:
-        yield ("variants",), f"there is no variant {variant!r}; there is {', '.join(config.variants) or 'none'}"
+        there = f"there is {', '.join(config.variants)}" if config.variants else "this target has no variants"
+        yield ("variants",), f"there is no variant {variant!r}; {there}"
