@@ -173,7 +173,8 @@ class Contest:
         found = replace(found, improvement=improvement(one[0], two[0], metric.higher_is_better))
         missing = sorted((self.asked[first] | self.asked[second]) - set(seeds))
         if missing:
-            return replace(found, reason=f"seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}: not done in both, so nothing is tested")
+            which = f"seed{'s' * (len(missing) > 1)} {', '.join(map(str, missing))}"
+            return replace(found, reason=f"{which}: not done in both, so nothing is tested, and the difference is that of the others")
         around = interval(one - two, min(drawing.videos for drawing in self._drawings))
         told = replace(
             found,

@@ -265,17 +265,19 @@ def explanations(found: Compared, style: Style) -> list[str]:
     if told:
         level, alpha = f"{told[0].level:.0%}", f"{1 - told[0].level:.2g}"
         seeds, units = {c.seeds for c in told}, f"{told[0].videos} test {found.unit}s"
-        which = f"seeds {', '.join(map(str, next(iter(seeds))))}" if len(seeds) == 1 else "the seeds that both have finished"
+        which = numbered(next(iter(seeds))) if len(seeds) == 1 else "the seeds that both have finished"
         parts = " (each seed's score is the mean over all parts)" if found.table.averaged else ""
         half = "" if found.layout == "pair" else f"±: half the width of the {level} interval. "
+        random = f"the {found.unit}s alone" if all(len(c.seeds) == 1 for c in told) else f"the seeds and the {found.unit}s"
         lines.append(
-            f"{half}Interval and p count the seeds and the {found.unit}s as random: {which}, {units}{parts}; t distribution, its degrees of freedom "
+            f"{half}Interval and p count {random} as random: {which}, {units}{parts}; t distribution, its degrees of freedom "
             f"after Satterthwaite, errors from {found.draws} draws of {found.unit}s."
         )
         if found.unit == "utterance":
             lines.append("Utterances of one video are not independent: intervals over utterances are too narrow; videos are the default.")
         tests, none = f"{found.tests} comparison{'s' * (found.tests > 1)}", not any(c.significant for c in told)
-        marked = "No p is" if none else "Called better: p" if found.layout == "pair" else "* p"
+        marked = "No p of several seeds is" if none and any(len(c.seeds) == 1 for c in told) else "No p is" if none else ""
+        marked = marked or ("Called better: p" if found.layout == "pair" else "* p")
         lines.append(
             f"{marked} below {alpha} after Holm's correction for {tests}; what is not told apart is not proven equal. Intervals are not corrected."
         )
@@ -288,6 +290,11 @@ def explanations(found: Compared, style: Style) -> list[str]:
         if any(len(c.seeds) == 1 for c in told):
             lines.append("One seed says nothing of other seeds: its interval is over test videos alone, and nothing on it is called significant.")
     return [style.escape(line) for line in (*lines, *untested(found))]
+
+
+def numbered(seeds: Sequence[int]) -> str:
+    """``seed 1`` or ``seeds 1, 2``."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def untested(found: Compared) -> list[str]:

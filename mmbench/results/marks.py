@@ -66,6 +66,8 @@ def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
         places[key] = best, tied(column, [row for row in found if row.name not in best], drawn)
     notes = [f"{name}: is not ranked: {reason}" for name, reason in problems.items()]
     notes += [f"{f'{name}: is' if name else 'rows are'} not ranked by {', '.join(keys)}: {reason}" for (name, reason), keys in untold.items()]
+    if places and len(fields[0].seeds) == 1:
+        notes.append("one seed says nothing of other seeds: the intervals behind best and second are over test videos alone")
     told = [key for key in slow if key in places and few is not contest]
     notes += [f"{', '.join(told)}: the intervals behind best and second are from {FEW} draws"] if told else []
     rows = tuple(replace(row, cells={key: placed(cell, row.name, places.get(key)) for key, cell in row.cells.items()}) for row in table.rows)

@@ -173,7 +173,7 @@ def test_a_failed_seed_makes_nothing_significant(runs: Path) -> None:
     other = add(runs, "lmf", 0.01, seeds=(1, 2, 3, 4))
     add(runs, "lmf", 0.01, seeds=(5,), status="failed", reason="the loss became NaN")
     text = run(other, runs / "mult_mosi", "--metric", "mae")
-    assert "not tested: mae: seed 5: not done in both, so nothing is tested" in text
+    assert "not tested: mae: seed 5: not done in both, so nothing is tested, and the difference is that of the others" in text
     assert "better:" not in text
     entries = pairs(run(runs, "--metric", "mae", "--format", "json"))
     untold = [entry for entry in entries if "lmf" in (entry["first"], entry["second"])]
@@ -191,6 +191,13 @@ def test_one_seed_and_single_utterances_are_said_to_be_little(tmp_path: Path) ->
     assert "8 test utterances" in text
     assert "it cannot be below 1." in text
     assert "better:" not in text
+    (entry,) = pairs(run(first, second, "--metric", "mae", "--format", "json"))
+    assert entry["p_holm"] < 0.05
+    assert entry["significant"] is False
+    text = run(first, second, "--metric", "mae")
+    assert "Interval and p count the videos alone as random: seed 1, 4 test videos" in text
+    assert "No p of several seeds is below 0.05" in text
+    assert "No p is" not in text
 
 
 def test_configurations_of_one_name_and_one_configuration_twice(runs: Path) -> None:

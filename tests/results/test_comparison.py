@@ -159,14 +159,14 @@ def test_a_seed_that_is_not_done_in_both_means_no_test() -> None:
     found = contest(predictions, seeds=seeds).compare("a", "b", "mae")
     assert found.seeds == (1, 3, 4)
     assert found.means[0] == pytest.approx(np.abs(first[[0, 2, 3]] - TRUTH).mean())
-    assert found.reason == "seed 2: not done in both, so nothing is tested"
+    assert found.reason == "seed 2: not done in both, so nothing is tested, and the difference is that of the others"
     assert np.isnan([found.low, found.high, found.p, found.p_holm, found.sign_flip]).all()
     assert not found.significant
     assert not found.excludes_zero
     complete = contest({"a": first, "b": noisy(1.0, 4, seed=2)})
     assert complete.compare("a", "b", "mae").significant
     failed = contest({"a": first, "b": noisy(1.0, 4, seed=2)}, asked={"a": (1, 2, 3, 4, 5), "b": (1, 2, 3, 4, 5, 6)})
-    assert failed.compare("a", "b", "mae").reason == "seeds 5, 6: not done in both, so nothing is tested"
+    assert failed.compare("a", "b", "mae").reason == "seeds 5, 6: not done in both, so nothing is tested, and the difference is that of the others"
     other = contest(predictions, seeds={"a": (1, 2, 3, 4), "b": (7, 8, 9)})
     assert other.compare("a", "b", "mae").reason == "no seed is done in both"
 
@@ -303,8 +303,8 @@ def test_the_contest_of_a_table(tmp_path: Path) -> None:
     (table,) = build_tables(find_runs(tmp_path), draws=0)
     found = contest_of(table, METRICS, 100)
     assert found.names == ("misa", "mult", "one", "two")
-    assert found.compare("one", "two", "mae").reason == "seed 2: not done in both, so nothing is tested"
-    assert found.compare("misa", "mult", "mae").reason == "seed 3: not done in both, so nothing is tested"
+    assert found.compare("one", "two", "mae").reason == "seed 2: not done in both, so nothing is tested, and the difference is that of the others"
+    assert found.compare("misa", "mult", "mae").reason == "seed 3: not done in both, so nothing is tested, and the difference is that of the others"
     with_floor = contest_of(table, METRICS, 100, also=("linear",))
     assert set(with_floor.names) - set(found.names) == {"linear"}
     same = with_floor.compare("mult", "linear", "mae")

@@ -118,6 +118,14 @@ def test_a_row_on_other_seeds_is_not_ranked(tmp_path: Path) -> None:
     assert any(note.startswith("rows rest on different seeds") for note in table.notes)
 
 
+def test_places_from_one_seed_say_that_they_rest_on_videos_alone(tmp_path: Path) -> None:
+    put(tmp_path, "misa", 0.1, seeds=1)
+    put(tmp_path, "mult", 0.9, seeds=1)
+    table = only(tmp_path)
+    assert marks(table) == ({"misa"}, {"mult"})
+    assert "one seed says nothing of other seeds: the intervals behind best and second are over test videos alone" in table.notes
+
+
 def test_one_video_ranks_nobody(tmp_path: Path) -> None:
     ids = tuple(f"same/{index}" for index in range(len(TARGET)))
     put(tmp_path, "misa", 0.1, ids=ids)

@@ -292,7 +292,7 @@ def test_what_is_told_apart_is_said_and_what_is_not_too(contest: tuple[Path, str
     assert "▼ worse" in rows[2][1]
     assert [row[place] for place, row in enumerate(rows, 1)] == ["itself"] * 3
     assert 'class="better' in text
-    assert "3 seeds and 20 test videos are drawn again 200 times" in page.text
+    assert "3 seeds and 20 test videos count as random; the videos are drawn again 200 times" in page.text
 
 
 def mae_of(name: str, seed: int) -> float:
