@@ -99,10 +99,30 @@ def test_bubbles_take_three_scores_and_published_numbers(runs: Path, tmp_path: P
     assert (85.75, 85.82) in hollow  # DecAlign, Table 1, CMU-MOSI
     assert len(hollow) >= 10
     assert "published by decalign" in texts(figure)
+    shown = " ".join(texts(figure).split())
+    assert "CubeMLP's released code counts zero as positive in Acc-2 and F1 and has other bins for Acc-7" in shown  # not cut
+    assert "ReconBoost has 83.14 too" not in shown  # of another data set
     with pytest.raises(ConfigError, match="three scores, --metric X,Y,AREA, of mae, acc2_non0, f1_non0; not mae"):
         run("bubble", runs, "--metric", "mae")
     with pytest.raises(ConfigError, match="nope"):
         run("bubble", runs, "--published", "nope")
+
+
+def test_bubbles_of_failed_seeds_say_so_and_simulated_data_stand_beside_nothing_published(runs: Path, tmp_path: Path) -> None:
+    make_run(runs, "misa", 3, {}, data=USUAL, status="failed", reason="the loss became NaN")
+    assert "misa (2/3 seeds)" in texts(scores.bubble_of(find_runs(runs), [], [], None))
+    made_up = {"mae": 1.0, "acc2_non0": 0.5, "f1_non0": 0.5}
+    make_run(tmp_path / "made up", "misa", 1, made_up, data={**USUAL, "simulated": True})
+    assert "SIMULATED" in texts(scores.bubble_of(find_runs(tmp_path / "made up"), [], [], None))
+    with pytest.raises(ConfigError, match=r"SIMULATED CMU-MOSI.*: no published numbers are drawn beside scores on simulated data"):
+        scores.bubble_of(find_runs(tmp_path / "made up"), [], [], "decalign")
+
+
+def test_intervals_of_one_seed_are_over_videos_alone(runs: Path, tmp_path: Path) -> None:
+    assert "t intervals over seeds and test videos" in texts(scores.intervals_of(find_runs(runs), ["mae"], [], None))
+    for name in ("misa", "tfn"):
+        make_run(tmp_path / "one", name, 1, prediction=TARGET + np.float32(len(name)), data=USUAL | {"metrics": ["mae"]})
+    assert "over test videos alone (one seed says" in " ".join(texts(scores.intervals_of(find_runs(tmp_path / "one"), ["mae"], [], None)).split())
 
 
 def test_heatmap_shows_the_first_metric_of_a_sweep(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,11 +41,15 @@ class Point:
 
 @style()
 def bubble(
-    points: Sequence[Point], axes: tuple[str, str, str] = ("Acc-2 (%)", "F1 (%)", "1 / MAE"), title: str = "", simulated: bool = False
+    points: Sequence[Point],
+    axes: tuple[str, str, str] = ("Acc-2 (%)", "F1 (%)", "1 / MAE"),
+    title: str = "",
+    simulated: bool = False,
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Bubbles: x and y are two scores, the area grows with a third. Published numbers are hollow, measured ones filled.
 
-    `axes` names x, y and the area. A point with a score that is no number is named below.
+    `axes` names x, y and the area. A point with a score that is no number is named below, where `notes` on published numbers stand too.
 
     Raises:
         DataError: where no point has all three scores.
@@ -70,7 +75,8 @@ def bubble(
     headline(figure, title, simulated)
     lost = [point.name for point in points if point not in shown]
     missing = [f"Without all three scores, not shown: {', '.join(lost)}."] if lost else []
-    footer(figure, [f"Area: {plain(axes[2], 60)}, from {low:.3g} to {high:.3g}.", *missing], handles, list(kinds))
+    small = [line for note in notes for line in textwrap.wrap(note, 100)]
+    footer(figure, [f"Area: {plain(axes[2], 60)}, from {low:.3g} to {high:.3g}.", *missing, *small], handles, list(kinds))
     figure.draw_without_rendering()  # labels are placed in points, which need the final axes
     labelled(figure, place, shown, areas)
     return figure
@@ -144,7 +150,8 @@ def intervals(comparisons: Sequence[Comparison], title: str = "", simulated: boo
     level = {f"{100 * c.level:g} %" for c in comparisons}
     against = f"Difference of mean scores to {plain(baseline, 60)}" if baseline else "Difference of mean scores"
     headline(figure, title or against, simulated)
-    how = f"{', '.join(sorted(level))} t intervals over seeds and test videos"
+    over = "test videos alone (one seed says nothing of other seeds)" if all(len(c.seeds) < 2 for c in comparisons) else "seeds and test videos"
+    how = f"{', '.join(sorted(level))} t intervals over {over}"
     reasons = dict.fromkeys(f"{plain(c.first, 40)} and {plain(c.second, 40)}: {c.reason}" for c in comparisons if c.reason)
     footer(figure, [f"{against}; {how}; p corrected (Holm) for all comparisons that were made together.", *reasons], handles, labels, 3)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
@@ -40,7 +40,7 @@ USUAL = (("acc2_non0", "acc2_sims", "acc2_has0", "wacc"), ("f1_non0", "f1_sims",
 
 
 def bubble_of(records: Sequence[RunRecord], keys: Sequence[str], names: Sequence[str], source: str | None) -> Figure:
-    """Bubbles of the methods, and of a source's published numbers on the same data set."""
+    """Bubbles of the methods, and of a source's published numbers on the same data set, with its footnotes below. ConfigError: data are simulated."""
     table, rows = one_table(records, names)
     columns = {column.key: column for column in table.columns}
     if not keys:
@@ -52,12 +52,20 @@ def bubble_of(records: Sequence[RunRecord], keys: Sequence[str], names: Sequence
     def point(name: str, scores: Mapping[str, float], published: bool) -> Point:
         return Point(name, shown(x, scores[x.key]), shown(y, scores[y.key]), shown(area, scores[area.key], inverse=True), published)
 
-    points = [point(row.name, {key: row.cells[key].mean for key in keys}, False) for row in rows]
+    notes: list[str] = []
+    points = [
+        point(row.name + (f" ({row.done}/{row.total} seeds)" if row.done < row.total else ""), {key: row.cells[key].mean for key in keys}, False)
+        for row in rows
+    ]
     if source is not None:
-        points += [point(name, scores, True) for name, scores in printed(table, keys, source).items()]
+        if table.simulated:
+            raise ConfigError(f"--published {source}: {table.title}: no published numbers are drawn beside scores on simulated data; leave it out")
+        found = printed(table, keys, source)
+        points += [point(name, scores, True) for name, scores in found.items()]
+        notes = remarks(table, keys, source, found)
     labels = [f"{column.key}, %" if column.percent else column.key for column in (x, y)]
     title = table.short + (f"; hollow: published by {source}" if source else "")
-    return bubble(points, (labels[0], labels[1], f"1 / {area.key}" if area.higher_is_better is False else area.key), title, table.simulated)
+    return bubble(points, (labels[0], labels[1], f"1 / {area.key}" if area.higher_is_better is False else area.key), title, table.simulated, notes)
 
 
 def printed(table: Table, keys: Sequence[str], source: str) -> dict[str, dict[str, float]]:
@@ -79,6 +87,16 @@ def printed(table: Table, keys: Sequence[str], source: str) -> dict[str, dict[st
     if not found:
         raise ConfigError(f"--published {source}: has no method with {', '.join(keys)} on {table.data.get('name')}; choose others with --metric")
     return found
+
+
+def remarks(table: Table, keys: Sequence[str], source: str, methods: Collection[str]) -> list[str]:
+    """What is known to be wrong with what a source prints of these methods on the table's data set in these scores: its footnotes, each once."""
+    from mmbench.results.published import load_source
+
+    own = load_source(source)
+    where = table.data.get("name"), str(table.data.get("protocol", "")), ""
+    scores = [s for s in own.scores if (s.dataset, s.protocol, s.variant) == where and s.metric in keys and s.method in methods]
+    return [own.footnotes[key] for key in dict.fromkeys(key for score in scores for key in score.notes)]
 
 
 def shown(column: Column, value: float, inverse: bool = False) -> float:
