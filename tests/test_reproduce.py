@@ -460,5 +460,22 @@ def test_a_figure_that_cannot_be_drawn_says_why_and_stops_no_other(folder) -> No
     assert [path.name for path in drawn.files] == ["figure-c-mosi.svg", "figure-c-mosi.png"]  # the published bubbles are there
 
 
+@needs_figures
+@pytest.mark.parametrize("simulated", [False, True])
+def test_bubbles_say_how_many_seeds_are_done_and_show_nothing_published_beside_simulated_data(folder, simulated: bool) -> None:
+    from mmbench.reproduction.drawings import _points
+
+    work = make_work(load_target("target.yaml"), options())
+    finish(work, {"mae": [0.5, 0.7], "acc2_non0": [0.80, 0.82], "f1_non0": [0.8, 0.8]}, simulated=simulated)
+    (block,) = build_blocks(work)
+    own, *printed = sorted(_points(block), key=lambda point: point.published)
+    assert (own.name, own.published) == ("MISA", False)
+    assert bool(printed) is not simulated
+    result = sorted(Path("runs").rglob("seed-*/result.json"))[-1]
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"status": "failed"}))
+    (block,) = build_blocks(make_work(load_target("target.yaml"), options()))
+    assert next(point.name for point in _points(block) if not point.published) == "MISA (1/2 seeds)"
+
+
 def test_a_result_says_that_it_is_simulated() -> None:
     assert not Result("a", "b", "c", (), None).simulated

@@ -93,18 +93,19 @@ def _scored(block: Block) -> tuple[int, ...]:
 
 
 def _points(block: Block):  # type: ignore[no-untyped-def]
-    """A bubble for each measured and each published row."""
+    """A bubble for each measured and each published row; no published ones beside scores on simulated data."""
     from mmbench.results.figures import Point
 
     acc, f1, mae = (index - 1 for index in _scored(block))
     for line in block.lines:
         if line.kind != "method":
             continue
-        for published in (False, True):
+        some = any(record.status != "done" for record in line.records)
+        for published in (False,) if block.simulated else (False, True):
             cells = [(line.published if published else line.measured)[index][0] for index in (acc, f1, mae)]
             x, y, error = (math.nan if cell is None else cell.value if published else cell.mean for cell in cells)  # type: ignore[union-attr]
             if not any(map(math.isnan, (x, y, error))) and error > 0:
-                yield Point(line.name, 100 * x, 100 * y, 1 / error, published)
+                yield Point(line.name + f" ({line.state} seeds)" * (some and not published), 100 * x, 100 * y, 1 / error, published)
 
 
 def _features(record: RunRecord, embed: Embed) -> Embeddings:

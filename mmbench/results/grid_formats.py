@@ -154,6 +154,8 @@ def explanations(grid: Grid, style: Style) -> list[str]:
                 "comparisons."
             )
         )
+    if any(cell.difference is not None and len(cell.difference.seeds) == 1 for _, cell in cells):
+        lines.append("One seed says nothing of other seeds: its interval is over test videos alone.")
     for row in grid.floors:
         score = row.cells[grid.metric.key]
         spread = "" if math.isnan(score.sd) else style.plus_minus + grid.metric.text(score.sd)

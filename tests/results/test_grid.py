@@ -221,6 +221,11 @@ def test_one_seed_has_an_interval_over_videos_and_no_deviation(tmp_path: Path) -
     cell = grid.cells["mult", "cmd"]
     assert math.isnan(cell.score.sd)
     assert cell.difference.low < cell.difference.difference < cell.difference.high < 0
+    assert "One seed says nothing of other seeds" in render([grid], "plain")
+    for seed in (2, 3):
+        add(tmp_path, "mult", (), seed)
+        add(tmp_path, "mult", ("cmd",), seed, size=0.1)
+    assert "One seed says nothing" not in render(build_grids(find_runs(tmp_path), "mae"), "plain")
 
 
 def test_every_format_carries_the_same(matrix: Path) -> None:
