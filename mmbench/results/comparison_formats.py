@@ -103,6 +103,8 @@ def pair(
         names = (f"{names[0]} ({first.row.experiment})", f"{names[1]} ({second.row.experiment})")
     if names[0] == names[1]:
         names = (first.place, second.place)
+    if names[0] == names[1]:  # the same configuration, run in two places
+        names = (first.folder, second.folder)
     if names[0] == names[1]:
         raise ConfigError(f"{names[0]} is compared with itself; name two configurations")
     own = {column.key for column in second.table.columns}

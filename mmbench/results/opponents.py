@@ -39,6 +39,11 @@ class Opponent:
         """Where its runs are, ``<experiment>/<configuration>``."""
         return f"{self.row.experiment}/{self.row.label}"
 
+    @property
+    def folder(self) -> str:
+        """The configuration's folder, of a protocol's parts the first's."""
+        return str(self.row.records[0].folder.parent)
+
 
 def all_tables(records: Sequence[RunRecord]) -> list[Table]:
     """The tables of runs, without marks of best and second, and only those that have a row with a finished run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +208,12 @@ def test_configurations_of_one_name_and_one_configuration_twice(runs: Path) -> N
     assert "B: mult (tuned) (tuned/mult-" in text
     with pytest.raises(ConfigError, match="compared with itself"):
         run(other, runs / "tuned")
+    elsewhere = runs.parent / f"{runs.name} again" / "tuned" / other.name
+    shutil.copytree(other, elsewhere)
+    text = run(other, elsewhere, "--metric", "mae")
+    assert f"A: {other} (tuned/{other.name})" in text
+    assert f"B: {elsewhere} (tuned/{other.name})" in text
+    assert "+0.000" in text
 
 
 def test_a_protocol_is_compared_as_the_mean_over_its_parts(tmp_path: Path) -> None:
