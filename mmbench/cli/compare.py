@@ -13,13 +13,13 @@ from mmbench.errors import ConfigError
 @click.argument("names", nargs=-1, required=True, metavar="A [B]")
 @click.option("--runs", metavar="DIR", type=click.Path(path_type=Path), help="A and B are names or labels in the tables of this folder, not folders.")
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="KEY", help="The scores to compare; default: all for two, the table's first for all pairs."
+    "--metric", "given", multiple=True, metavar="KEY[,...]", help="The scores to compare; default: all for two, the table's first for all pairs."
 )
 @click.option("--unit", type=click.Choice(["video", "utterance"]), default="video", show_default=True, help="what of the test split is drawn again")
 @click.option("--draws", type=click.IntRange(100), default=2000, show_default=True, help="draws of test videos (or utterances) behind the intervals")
 @click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv", "html", "json"]), default="plain", show_default=True)
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="write to this file instead of the terminal")
-def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...], unit: str, draws: int, format_: str, out: Path | None) -> None:
+def command(names: tuple[str, ...], runs: Path | None, given: tuple[str, ...], unit: str, draws: int, format_: str, out: Path | None) -> None:
     """Compare two configurations on the same data, or all pairs of them.
 
     A and B are the folders of an experiment or of one of its configurations; with --runs DIR they are names in its tables.
@@ -38,6 +38,9 @@ def command(names: tuple[str, ...], runs: Path | None, metrics: tuple[str, ...],
         raise ConfigError("name two configurations, or one folder whose methods are all compared")
     if out is not None:
         check_writable(out)
+    metrics = tuple(dict.fromkeys(key.strip() for keys in given for key in keys.split(",") if key.strip()))
+    if len(names) == 2 and runs is None and not any(Path(name).exists() for name in names):
+        raise ConfigError(f"{' and '.join(names)}: there are no such folders; --runs DIR compares two of the names in that folder's tables")
     if len(names) == 1:
         found = matrices(find_runs(Path(names[0])), metrics, draws, unit)
     elif runs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mmbench.cli import report, score, status
+from mmbench.cli import compare, report, score, status
 from mmbench.errors import ConfigError
 
 from .folders import TARGET, make_run
@@ -100,6 +101,17 @@ def test_report_compares_with_a_baseline(tmp_path: Path) -> None:
     assert "misa" in text
     with pytest.raises(ConfigError, match="no finished configuration"):
         run(report, tmp_path, "--baseline", "nothing like it")
+
+
+def test_compare_takes_scores_with_commas_and_says_how_names_are_meant(tmp_path: Path) -> None:
+    for name, size in (("misa", 0.1), ("mult", 1.0)):
+        for seed in (1, 2):
+            make_run(tmp_path, name, seed, prediction=(TARGET + size * np.random.default_rng(seed).normal(size=8)).astype(np.float32))
+    asked = ("misa", "mult", "--runs", tmp_path, "--format", "csv", "--metric")
+    assert run(compare, *asked, " corr ,mae") == run(compare, *asked, "corr", "--metric", "mae")
+    assert [line["metric"] for line in csv.DictReader(run(compare, *asked, "corr,mae")[1].splitlines())] == ["corr", "mae"]
+    with pytest.raises(ConfigError, match="misa and mult: there are no such folders; --runs DIR compares two of the names"):
+        run(compare, "misa", "mult")
 
 
 def test_report_writes_the_page(tmp_path: Path) -> None:
