@@ -48,6 +48,11 @@ def finished(folder: Path) -> list[RunRecord]:
     return done
 
 
+def numbered(count: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
 def check_target(path: Path, records: list[RunRecord]) -> None:
     """ConfigError: a file that would stand inside a run's folder."""
     for record in records:
@@ -73,7 +78,9 @@ def command(run: Path, splits: tuple[str, ...], device: str, data_root: Path | N
     only_data_path(overrides)
     records = finished(run)
     if out is not None and (len(records) > 1 or len(set(splits)) > 1):
-        raise ConfigError(f"--out names one file, but there are {len(records)} runs and {len(set(splits))} splits; leave it out")
+        raise ConfigError(
+            f"--out names one file, but there are {numbered(len(records), 'run')} and {numbered(len(set(splits)), 'split')}; leave it out"
+        )
     if out is not None:
         check_target(out, records)
     for path in [out] if out is not None else [embeddings_path(record, split) for record in records for split in splits]:

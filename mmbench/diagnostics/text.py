@@ -142,7 +142,8 @@ def robustness_lines(grouped: Documents, shown: Column, columns: Sequence[Column
                 row = what if len(grouped) == 1 else f"{what}: {name}"
                 values[row][f"{entry['rate']:.1f}"].append(number(entry["scores"][shown.key]))
     ordered = values if len(grouped) == 1 else _by_kind(values)
-    title = f"Robustness: {shown.key} by rate of missing frames (zeroed), or of noise (in training standard deviations); mean of {draws} draws"
+    drawn = f"{draws} draw{'s' * (draws != 1)}"
+    title = f"Robustness: {shown.key} by rate of missing frames (zeroed), or of noise (in training standard deviations); mean of {drawn}"
     return table(title, ordered, shown.text, "disturbance")
 
 
@@ -178,6 +179,8 @@ def similarity_lines(grouped: Documents, shown: Column, columns: Sequence[Column
     lines = []
     for key, title in titles.items():
         values: Values = defaultdict(lambda: defaultdict(list))
+        if key != "cka" and any(v is None for ds in grouped.values() for d in ds for pairs in d[key].values() for v in pairs.values()):
+            title += "; n/a: features of two widths have none"
         for row, which, document in networks(grouped):
             for field, pairs in (document if which == "trained" else document["untrained"])[key].items():
                 for pair, value in pairs.items():

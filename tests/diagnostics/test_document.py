@@ -296,7 +296,7 @@ def test_one_file_for_one_run(experiment, finished, tmp_path) -> None:
     out = tmp_path / "out" / "x.npz"
     assert run(embed_verb, one, "--out", out) == (0, f"wrote {out} ({len(read_embeddings(out).ids)} samples, SIMULATED data)\n")
     assert not (experiment / finished.parent.name / "embeddings").exists()
-    with pytest.raises(ConfigError, match="--out names one file, but there are 1 runs and 2 splits"):
+    with pytest.raises(ConfigError, match="--out names one file, but there are 1 run and 2 splits"):
         run(embed_verb, one, "--out", out, "--split", "test", "--split", "train")
     for verb in (embed_verb, diagnose_verb):
         with pytest.raises(ConfigError, match="is inside the folder of a run, which nothing may change"):
@@ -366,3 +366,15 @@ def test_a_score_that_has_no_value_is_null(opened, monkeypatch) -> None:
     document = json.loads(json.dumps(without_nan(diagnose(opened, draws=1)), allow_nan=False))
     assert document["scores"]["mae"] is None
     assert "n/a" in report([document], {})
+
+
+def test_a_gap_that_two_widths_do_not_have_is_explained(document) -> None:
+    said = "n/a: features of two widths have none"
+    other = json.loads(json.dumps(document))
+    for key in ("gap", "paired_distance"):
+        other[key] = {field: dict.fromkeys(pairs, 0.5) for field, pairs in other[key].items()}
+    assert said not in report([other], {})
+    other["gap"]["encoded"]["text-audio"] = None
+    text = report([other], {})
+    assert text.count(said) == 1
+    assert said in next(line for line in text.splitlines() if line.startswith("Modality gap"))
