@@ -99,11 +99,6 @@ class Target:
     variant: str = ""
 
     @property
-    def kind(self) -> str:
-        """``figure`` or ``table``."""
-        return "figure" if self.config.figures else "table"
-
-    @property
     def argument(self) -> str:
         """What it is called on the command line: its name, or the path of a file of yours."""
         return self.name if self.path.is_relative_to(shipped("configs")) else str(self.path)
