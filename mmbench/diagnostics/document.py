@@ -24,7 +24,6 @@ from mmbench.training.network import Network
 
 RATES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 DRAWS = 3
-FILLS = ("mean", "zeros")
 
 
 def diagnose(run: OpenRun, fill: str = "mean", draws: int = DRAWS, data_root: Path | None = None) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from mmbench.results.grid import NONE, configurations, flatten
 from mmbench.results.tables import Row, Table, distinct
 
-ROWS = ("configuration", "model", "losses")
 FEW, LONG = 3, 24
 """More differing settings than this, or a longer value, and a name has the configuration's own name instead."""
 

@@ -14,8 +14,6 @@ from mmbench.results.formats import render as render_tables
 from mmbench.results.parts import joined
 from mmbench.results.tables import Column, Row, Table
 
-COLUMNS = ("metric", "dataset")
-
 
 @dataclass(frozen=True)
 class Pivot:

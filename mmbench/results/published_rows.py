@@ -75,6 +75,8 @@ def extended(table: Table, sources: Mapping[str, Source]) -> Table:
     rows += [published_row(line, table, ()) for line in found if id(line) not in placed]
     several = sorted({row.name.partition(":")[0] for row in rows if row.kind == "published" and counts(methods, row.model) > 1})
     unclear = [f"{', '.join(several)}: no gap is shown, since several configurations of the model stand here"] if several else []
+    adapted = [row.name for row in methods if row.adapted and counts(methods, row.model) == 1 and any(line.model == row.model for line in found)]
+    unclear += [f"{', '.join(adapted)}: no gap is shown, since losses with adapters are not part of the published method"] if adapted else []
     rest = [row for row in table.rows if row.kind != "method"]
     return replace(table, rows=(*rows, *rest), notes=(*table.notes, *unclear, *footnotes(table, found, sources)))
 
@@ -108,8 +110,8 @@ def lines_of(source: Source, table: Table) -> list[Line]:
 
 
 def published_row(line: Line, table: Table, measured: Sequence[Row]) -> Row:
-    """The row of a line; with the gap where one configuration of the model stands in the table, with every seed done."""
-    own = measured[0] if len(measured) == 1 and measured[0].competes else None
+    """The row of a line; with the gap where one configuration of the model stands in the table, with every seed done and without adapters."""
+    own = measured[0] if len(measured) == 1 and measured[0].competes and not measured[0].adapted else None
     cells = {}
     for column in table.columns:
         score = line.scores.get(column.key)

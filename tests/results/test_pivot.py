@@ -345,6 +345,15 @@ def test_no_gap_to_a_row_with_a_missing_seed(tmp_path: Path, source: str) -> Non
     assert math.isnan(table.rows[1].cells["mae"].gap)
 
 
+def test_no_gap_to_a_row_with_adapters(tmp_path: Path, source: str) -> None:
+    adapters = [{"field": "common", "kind": "splitting", "parameters": 10}]
+    add(tmp_path / "runs", "mosi", "misa", ("cmd",), {"mae": [0.8]}, {"metrics": ["mae"]}, adapters=adapters)
+    (table,) = with_published(tables(tmp_path / "runs"), [source])
+    assert (table.rows[1].kind, table.rows[1].cells["mae"].mean) == ("published", 0.75)
+    assert math.isnan(table.rows[1].cells["mae"].gap)
+    assert f"{table.rows[0].name}: no gap is shown, since losses with adapters are not part of the published method" in table.notes
+
+
 def test_nothing_published_stands_beside_simulated_data_or_parts(tmp_path: Path, source: str) -> None:
     add(tmp_path / "a", "mosi", "misa", (), {"mae": [0.8]}, {"metrics": ["mae"], "simulated": True})
     add(tmp_path / "b", "mosi", "misa", (), {"mae": [0.8]}, {"metrics": ["mae"], "protocol": "folds", "part": "first"})
