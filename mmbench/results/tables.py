@@ -14,7 +14,7 @@ import contextlib
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,116 +23,15 @@ import numpy as np
 from mmbench.component import Metric
 from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.metrics import METRICS, best_constant, keys, metric_of
+from mmbench.results.cells import ORACLE, TOLERANCE, Cell, Column, Row, Table
 from mmbench.results.formats import render
 from mmbench.results.marks import environments, floors_marked, ranked
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, find_runs
 from mmbench.results.statistics import DRAWS
-from mmbench.results.titles import heading, several, title
+from mmbench.results.titles import several, title
 
 __all__ = ["Cell", "Column", "Row", "Table", "build_tables", "render", "several", "summary", "title"]
-
-ORACLE = "best constant on test (oracle)"
-TOLERANCE = 1e-9
-"""Means of equal scores differ in their last bits; less than this is no difference."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The test scores of a configuration in one metric: mean, sample standard deviation (ddof 1; NaN for one seed) and number of seeds."""
-
-    mean: float
-    sd: float
-    n: int
-    best: bool = False
-    second: bool = False
-    beaten: bool = False
-    """Not better than the best floor or the best constant."""
-    gap: float = math.nan
-    """Of a published score: what was measured here minus it."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One score: its entry in a result and how it is shown."""
-
-    key: str
-    higher_is_better: bool | None
-    """None for a metric that is not known here; nothing in its column is marked."""
-    percent: bool
-    per_class: bool = False
-
-    def text(self, value: float) -> str:
-        """``n/a``, a fraction times 100 with two decimals, or the number with three."""
-        if math.isnan(value):
-            return "n/a"
-        return f"{100 * value:.2f}" if self.percent else f"{value:.3f}"
-
-    def signed(self, value: float) -> str:
-        """A difference, with its sign."""
-        text = self.text(value)
-        return text if text.startswith("-") or text == "n/a" else f"+{text}"
-
-    def better(self, first: float, second: float) -> bool:
-        """Whether the first score is better than the second by more than rounding."""
-        return (first - second if self.higher_is_better else second - first) > TOLERANCE
-
-
-@dataclass(frozen=True)
-class Row:
-    """One configuration, a floor, the oracle, or what a source printed."""
-
-    name: str
-    kind: str
-    """``method``, ``floor``, ``oracle`` or ``published``."""
-    cells: Mapping[str, Cell]
-    done: int = 0
-    total: int = 0
-    collapsed: int = 0
-    adapted: bool = False
-    parameters: int | None = None
-    seconds: float = float("nan")
-    experiment: str = ""
-    label: str = ""
-    seeds: tuple[int, ...] = ()
-    runs: int = 0
-    """Finished runs that it rests on: more than `done` where seeds are means over parts."""
-    memory: float = math.nan
-    """Peak memory in megabytes, mean over its finished runs."""
-    model: str = ""
-    seeds_told: str = ""
-    """Of a published row: over how many seeds, if its source says so."""
-    records: tuple[RunRecord, ...] = field(default=(), repr=False, compare=False)
-    """All of its runs."""
-    finished: Mapping[int, tuple[RunRecord, ...]] = field(default_factory=dict, repr=False, compare=False)
-    """By seed its finished run, or where parts are averaged those of all parts."""
-
-    @property
-    def competes(self) -> bool:
-        """Whether its cells can be best or second."""
-        return self.kind == "method" and 0 < self.done == self.total
-
-
-@dataclass(frozen=True)
-class Table:
-    """Every configuration that was run on the same data. `notes` say what is not in a row: failures, what is running, refused combinations."""
-
-    title: str
-    simulated: bool
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def averaged(self) -> bool:
-        """Whether the score of a seed is its mean over the parts of a protocol."""
-        return bool(self.data.get("parts")) and not self.data.get("part")
-
-    @property
-    def short(self) -> str:
-        """Data set, whether simulated, protocol and part."""
-        return "; ".join(part for part in heading(self.data)) if self.data else self.title
 
 
 class Identity(NamedTuple):
