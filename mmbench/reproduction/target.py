@@ -234,7 +234,7 @@ def _problems(config: TargetConfig, variant: str) -> Any:
             if drawn not in config.rows:
                 yield ("figures", number), f"figures.{number}.rows: there is no row {drawn!r}"
     if config.published and ("/" not in config.published or config.published.endswith(YAML)):
-        yield ("published",), "published: is a source and its table, such as decalign/table1 or numbers.yaml/table1"
+        yield ("published",), "published: is a source and its table, such as mmsa/table1 or numbers.yaml/table1"
     if not config.published and not config.columns:
         yield ("columns",), "columns: must be given where there is no published table"
     if not config.rows and not config.sweep:
