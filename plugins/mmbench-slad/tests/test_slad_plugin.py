@@ -75,7 +75,7 @@ TABLE_3 = ["1111", "0111", "1011", "1101", "1110", "0011", "0101", "0110", "1001
 @pytest.mark.skipif(not CONFIGS.is_dir(), reason="the configs are shipped with mmbench, not with this plugin")
 def test_ablation_has_the_rows_of_table_3():
     """Each variant leaves the losses, and their weights omega, that the row's marks name (omega, L_con, L_rep, L_ml)."""
-    variants = yaml.safe_load((CONFIGS / "slad_ablation.yaml").read_text())["sweep"]["variant"]
+    variants = yaml.safe_load((CONFIGS / "base" / "slad_ablation_rows.yaml").read_text())["sweep"]["variant"]
     assert len(variants) == len(TABLE_3)
     for changes, (omega, *terms) in zip(variants.values(), TABLE_3, strict=True):
         names = ("slad_contrastive", "slad_repulsive", "slad_multilabel")
@@ -87,7 +87,7 @@ def test_ablation_has_the_rows_of_table_3():
 
 @pytest.mark.skipif(not CONFIGS.is_dir(), reason="the configs are shipped with mmbench, not with this plugin")
 def test_grid_has_the_axes_of_figure_4():
-    temperature, top_k = yaml.safe_load((CONFIGS / "slad_temperature_topk.yaml").read_text())["sweep"].values()
+    temperature, top_k = yaml.safe_load((CONFIGS / "base" / "slad_temperature_topk_grid.yaml").read_text())["sweep"].values()
     assert temperature["values"] == [0.1, 0.2, 0.3, 0.4]
     assert {key.split(".")[1] for key in temperature["keys"]} == {
         name for name, component in COMPONENTS.items() if "temperature" in _load(component.config).model_fields
