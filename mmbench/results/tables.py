@@ -312,10 +312,11 @@ def best_of(metric: Metric | None, target: np.ndarray, classes: Sequence[str]) -
 
 def notes_on(records: Sequence[RunRecord], scored: bool = True) -> list[str]:
     """A line for each configuration, state and reason of the runs that are not done; with `scored` False also of those that are."""
+    names = {(record.experiment, record.label): record.name for record in records if record.name}  # a pending run does not say its own
     found: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.status != "done" or not scored:
-            found[(record.title, record.status, record.reason)].append(record)
+            found[(names.get((record.experiment, record.label), record.title), record.status, record.reason)].append(record)
     lines = []
     for (name, status, reason), runs in found.items():
         seeds = sorted(record.seed for record in runs if record.seed is not None)

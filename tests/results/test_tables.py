@@ -128,6 +128,13 @@ def test_a_row_with_a_missing_seed_takes_no_part(tmp_path: Path, state: str) -> 
     assert marks(tmp_path, "mae") == ({"mult"}, {"tfn"})
 
 
+def test_a_pending_seed_is_noted_under_the_name_of_its_row(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        folder = make_run(tmp_path, "w/o Homo", seed, label="misa-00ff")
+    (folder / "result.json").unlink()
+    assert "w/o Homo: seed 2 pending" in only(tmp_path).notes
+
+
 def test_floors_and_the_oracle_never_compete(tmp_path: Path) -> None:
     put(tmp_path, "misa", {"mae": [0.7]})
     put(tmp_path, "mult", {"mae": [0.8]})
