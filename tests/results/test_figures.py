@@ -387,6 +387,14 @@ def test_tsne_marks_signs_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["sad", "happy"]
 
 
+def test_the_legend_of_one_panel_stays_in_the_figure() -> None:
+    features = np.random.default_rng(0).normal(size=(12, 3))
+    figure = figures.tsne({"fused": (features, np.linspace(-3, 3, 12))})
+    figures.svg(figure, "x", "x")
+    box = figure.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
 def test_tsne_itself_is_seeded_and_keeps_far_groups_apart() -> None:
     rng = np.random.default_rng(0)
     features = np.concatenate([rng.normal(0, 1, (12, 5)), rng.normal(60, 1, (12, 5))])
@@ -644,6 +652,7 @@ def test_the_command_line_imports_no_matplotlib_and_figures_no_pyplot() -> None:
 
 
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path) -> None:
+    make_run(tmp_path)
     code = (
         "import sys; sys.modules['matplotlib'] = None\nfrom mmbench.cli import main\n"
         f"sys.argv = ['mmbench', 'figure', 'curves', {str(tmp_path)!r}]\nmain()"

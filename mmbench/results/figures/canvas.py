@@ -134,7 +134,9 @@ def panels(count: int, columns: int, size: tuple[float, float], width: float = W
 def footer(figure: Figure, lines: Sequence[str] = (), handles: Sequence[Artist] = (), labels: Sequence[str] = (), columns: int = 4) -> None:
     """Below all panels a legend, and small print below it; the figure grows by what they need."""
     shown = "\n".join(wrapped(line, int(20 * figure.get_figwidth()), 3) for line in lines)
-    columns = max(1, min(columns, len(handles)))
+    names = [plain(label, 40) for label in labels]
+    entry = 0.55 + 0.06 * max(map(len, names), default=0)  # inches, about
+    columns = max(1, min(columns, len(handles), int(figure.get_figwidth() / entry)))
     print_height = 0.125 * (shown.count("\n") + 1) + 0.06 if shown else 0.0  # inches
     legend_height = 0.165 * math.ceil(len(handles) / columns) + 0.08 if handles else 0.0
     height = figure.get_figheight() + print_height + legend_height
@@ -144,7 +146,6 @@ def footer(figure: Figure, lines: Sequence[str] = (), handles: Sequence[Artist] 
     if shown:
         figure.text(0.06 / figure.get_figwidth(), 0.05 / height, shown, fontsize=6.5, color=GREY, ha="left", va="bottom")
     if handles:
-        names = [plain(label, 40) for label in labels]
         figure.legend(handles, names, loc="lower center", ncols=columns, bbox_to_anchor=(0.5, print_height / height), borderaxespad=0)
 
 
