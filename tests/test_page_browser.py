@@ -230,6 +230,8 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(page: str, tmp_path: Pa
         box.scrollLeft = 200;
         found.sticky = Math.round(name.getBoundingClientRect().left - box.getBoundingClientRect().left);
         var named = function (e) { return e.getAttribute("aria-label") || e.getAttribute("aria-labelledby"); };
+        // what is hidden from sight is placed absolutely, and would widen the page if its box did not hold it
+        found.held = all(".scroll, .plate").every(function (e) { return getComputedStyle(e).position === "relative"; });
         found.focusable = all(".scroll").every(function (e) { return e.tabIndex === 0 && Boolean(named(e)); });
         """,
         "--window-size=500,900",
@@ -238,6 +240,7 @@ def test_a_narrow_screen_scrolls_tables_and_not_the_page(page: str, tmp_path: Pa
     assert found["over"] == [0, 0]
     assert found["table"]
     assert found["sticky"] <= 2
+    assert found["held"]
     assert found["focusable"]
 
 
