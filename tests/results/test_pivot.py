@@ -326,7 +326,7 @@ def test_published_numbers_stand_below_the_model_with_their_gap(runs: Path, sour
 def test_published_numbers_take_no_part_in_marks(runs: Path, source: str) -> None:
     plain, extended = tables(runs), with_published(tables(runs), [source])
     for before, after in zip(plain, extended, strict=True):
-        assert [row for row in after.rows if row.kind != "published"] == list(before.rows)
+        assert repr([row for row in after.rows if row.kind != "published"]) == repr(list(before.rows))  # NaN equals NaN as text
         assert not any(cell.best or cell.second or cell.beaten for row in after.rows if row.kind == "published" for cell in row.cells.values())
 
 
