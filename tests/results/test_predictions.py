@@ -68,14 +68,14 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     [
         (None, "there are no stored predictions"),
         (b"no gzip at all", "damaged"),
-        (gzip.compress(b"split,id,target,prediction\ntest,a,1,2\n")[:-12], "damaged"),
-        (gzip.compress(b""), "line 1: expected the columns"),
-        (gzip.compress(b"split,id,target\n"), "line 1: expected the columns"),
-        (gzip.compress(b"split,id,target,score_1,score_0\n"), "line 1: expected the columns"),
-        (gzip.compress(b"split,id,target,prediction\ntest,a,1,2\ntest,b,1\n"), "line 3: expected 4 columns"),
-        (gzip.compress(b"split,id,target,prediction\ntest,a,one,2\n"), "line 2: expected 4 columns"),
-        (gzip.compress(b"split,id,target,score_0\ntest,a,nan,2\n"), "line 2: expected"),
-        (gzip.compress(b"split,id,target,prediction\ntest,\xff,1,2\n"), "damaged"),
+        (gzip.compress(b"split,id,target,prediction\ntest,a,1,2\n", mtime=0)[:-12], "damaged"),
+        (gzip.compress(b"", mtime=0), "line 1: expected the columns"),
+        (gzip.compress(b"split,id,target\n", mtime=0), "line 1: expected the columns"),
+        (gzip.compress(b"split,id,target,score_1,score_0\n", mtime=0), "line 1: expected the columns"),
+        (gzip.compress(b"split,id,target,prediction\ntest,a,1,2\ntest,b,1\n", mtime=0), "line 3: expected 4 columns"),
+        (gzip.compress(b"split,id,target,prediction\ntest,a,one,2\n", mtime=0), "line 2: expected 4 columns"),
+        (gzip.compress(b"split,id,target,score_0\ntest,a,nan,2\n", mtime=0), "line 2: expected"),
+        (gzip.compress(b"split,id,target,prediction\ntest,\xff,1,2\n", mtime=0), "damaged"),
     ],
 )
 def test_damaged_files_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
