@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from numpy.lib import format as npy
 
 from mmbench.errors import DataError
 
-_DAMAGE = (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, MemoryError, RuntimeError)
-"""What reading damaged bytes may end in."""
+DAMAGED_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+"""What reading a damaged zip archive may end in: broken structure or data, a method or a password that a flipped bit asks for."""
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, *DAMAGED_ZIP)
+"""What reading damaged bytes of a ``.npy`` or ``.npz`` may end in."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class ArrayFile:
                 with np.load(self.path, allow_pickle=False) as archive:
                     array = archive[self.key or archive.files[0]]
             return np.asarray(array.reshape(self.shape), dtype)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise DataError(f"{self.path}: {reason(error)}") from None
 
 
@@ -47,7 +50,7 @@ def open_array(path: Path, key: str | None = None) -> ArrayFile:
         with _member(path, key) as (file, size):
             shape, dtype = _header(file)
             held = size - file.tell()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(reason(error)) from None
     if dtype.hasobject:
         raise ValueError("it is no array of numbers (pickled objects are not read)")

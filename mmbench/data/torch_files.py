@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.array_files import DAMAGED_ZIP
 from mmbench.data.pickles import DAMAGE, DamagedError, Machine, Name, RefusedError, named
 from mmbench.errors import DataError
 
@@ -46,7 +47,7 @@ def load(path: Path) -> Any:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
     except RefusedError as error:
         raise DataError(f"{path}: refused: {error}. Nothing of the file was executed; only tensors, text and numbers are read") from None
-    except (zipfile.BadZipFile, NotImplementedError, *DAMAGE) as error:
+    except (*DAMAGED_ZIP, *DAMAGE) as error:
         raise DataError(f"{path}: not a readable file of torch.save: damaged or cut short ({error})") from None
 
 

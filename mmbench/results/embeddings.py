@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.array_files import DAMAGE
 from mmbench.errors import DataError
 from mmbench.files import write
 from mmbench.results.runs import RunRecord
@@ -80,10 +79,8 @@ def read_embeddings(path: Path) -> Embeddings:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"{path}: there are no embeddings; make them with mmbench embed RUN") from None
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, NotImplementedError, MemoryError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path}: is no readable file of embeddings ({error}); make it again with mmbench embed RUN") from None
-    except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise DataError(f"{path}: the embeddings are damaged ({error}); make them again with mmbench embed RUN") from None
     missing = [name for name in ("ids", "target", "prediction", "fused", "about") if name not in arrays]
     if missing:
         raise DataError(f"{path}: has no {', '.join(missing)}, so it is no file of mmbench embed")

@@ -75,6 +75,31 @@ def test_damage_behind_the_header_is_told_with_the_file(tmp_path: Path, suffix: 
         np.asarray(found)
 
 
+def test_every_damaged_byte_of_a_compressed_array_is_told_or_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, np.arange(60.0).reshape(20, 3))
+    whole, told = path.read_bytes(), 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            np.asarray(open_array(path))
+        except (ValueError, DataError):
+            told += 1
+    assert told > len(whole) // 2
+
+
+def test_a_flipped_bit_that_asks_for_a_password_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}, 2))
+    whole = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        whole[whole.index(header) + flags] |= 1
+    path.write_bytes(bytes(whole))
+    with pytest.raises(DataError, match=r"a.pt: not a readable file of torch.save: damaged"):
+        torch_files.load(path)
+
+
 def pipe(path: Path) -> None:
     os.mkfifo(path)
 
