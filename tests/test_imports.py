@@ -10,6 +10,8 @@ import pytest
 
 import mmbench
 
+from .results.folders import make_run
+
 FREE = """
 import sys
 class Refuse:
@@ -39,10 +41,21 @@ def run(code: str, cwd: Path) -> str:
         ["new", "plugin", "mine"],
         ["test", "--help"],
         ["extract", "--help"],
+        ["reproduce"],
+        ["embed", "--help"],
+        ["diagnose", "--help"],
+        ["report", "runs", "--published"],
+        ["report", "runs", "--baseline", "tfn"],
+        ["report", "runs", "--html", "page.html"],
+        ["compare", "runs"],
+        ["figure", "confusion", "runs"],
     ],
 )
 def test_verbs_without_torch(arguments: list[str], tmp_path) -> None:
     (tmp_path / "floor.yaml").write_text("data: {name: mosi, features: aligned, simulated: true, samples: 40}\nmodel: {name: linear}\n")
+    if "runs" in arguments:
+        for name in ("misa", "tfn"):
+            make_run(tmp_path / "runs", name)
     run(
         f"sys.argv = ['mmbench', *{arguments!r}]\nfrom mmbench.cli import main\ntry: main()\nexcept SystemExit as e: assert not e.code, e",
         tmp_path,

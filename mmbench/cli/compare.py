@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from mmbench.cli.options import deliver
 from mmbench.errors import ConfigError
 
 
@@ -28,7 +29,7 @@ def command(names: tuple[str, ...], runs: Path | None, given: tuple[str, ...], u
     A difference has an interval over seeds and test videos, and p values corrected for everything that is compared together (Holm).
     Runs on different data or splits are refused; seeds count that both have finished, and where one failed nothing is called significant.
     """
-    from mmbench.files import check_writable, write, writing
+    from mmbench.files import check_writable
     from mmbench.results.comparison_formats import matrices, pair, render
     from mmbench.results.opponents import opponent_at, opponents_by_name
     from mmbench.results.runs import find_runs
@@ -51,9 +52,4 @@ def command(names: tuple[str, ...], runs: Path | None, given: tuple[str, ...], u
         first, second = (opponent_at(Path(name)) for name in names)
         found = [pair(first, second, known_metrics([*first.row.records, *second.row.records]), metrics, draws, unit)]
     text = render(found, format_)
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    with writing(out):
-        write(out, text)
-    click.echo(f"wrote {out}")
+    deliver(text, out)

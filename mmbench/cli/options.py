@@ -33,3 +33,15 @@ def _device(value: str) -> str:
     if kind not in ("auto", "cpu", "cuda") or (colon and (kind != "cuda" or not number.isdigit())):
         raise click.BadParameter(f"{value!r} is none of auto, cpu, cuda, cuda:N")
     return value
+
+
+def deliver(text: str, out: Path | None) -> None:
+    """Print the text, or write it to the file that ``--out`` names. ConfigError: it cannot be written."""
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    from mmbench.files import write, writing
+
+    with writing(out):
+        write(out, text)
+    click.echo(f"wrote {out}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from mmbench.cli.options import deliver
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def command(
     refuse(given)
     if grid is not None and format_ == "html":
         raise ConfigError("--format html: grids have plain, github, latex, csv and json")
-    from mmbench.files import check_writable, write, writing
+    from mmbench.files import check_writable
 
     if out is not None:
         check_writable(out)
@@ -105,12 +106,7 @@ def command(
         click.echo(f"wrote {html}")
         return
     text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws)
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    with writing(out):
-        write(out, text)
-    click.echo(f"wrote {out}")
+    deliver(text, out)
 
 
 def refuse(given: Sequence[str]) -> None:
