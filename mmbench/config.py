@@ -113,6 +113,7 @@ class TrainingConfig(Section):
     scheduler: Annotated[PlateauConfig | WarmupCosineConfig, Field(discriminator="name")] | None = Field(None, description="default: constant rate")
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient, once per step")
     clip_value: PositiveFloat | None = Field(None, description="largest absolute value of a gradient, once per step")
+    compile: bool = Field(False, description="on a GPU: capture steps as CUDA graphs, of batches padded to one of four lengths")
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: automatic mixed precision")
     select: str | None = Field(None, description="validation metric that chooses the checkpoint, or 'loss'; default: the suite's first")
     early_stopping: PositiveInt | None = Field(None, description="stop after this many epochs without a better selection metric")

@@ -238,6 +238,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         selection={"metric": resolved.select, "value": progress.best, "epoch": progress.best_epoch},
         gradients=_gradients(progress.history[progress.best_epoch - 1]["train"]),
         epochs=progress.epoch,
+        **({"compile": progress.compile} if progress.compile else {}),
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
         seconds=round(seconds, 2),
         seconds_evaluation=round(time.perf_counter() - started - seconds, 2),

@@ -183,9 +183,9 @@ def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     from mmbench.component import FitContext
     from mmbench.runner import open_data
     from mmbench.training.encoders import build_encoders, prepare
-    from mmbench.training.loop import gradient_norms
     from mmbench.training.network import Network, task_loss
     from mmbench.training.seeds import seed_everything
+    from mmbench.training.step import gradient_norms
     from mmbench.training.tensors import TensorSplit
 
     dataset = open_data(resolved, data_root) if dataset is None else dataset

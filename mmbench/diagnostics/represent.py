@@ -12,8 +12,8 @@ import torch
 from mmbench.batch import Sequence
 from mmbench.diagnostics.opening import OpenRun
 from mmbench.results.embeddings import FIELDS, Embeddings
-from mmbench.training.loop import autocast
 from mmbench.training.network import Network
+from mmbench.training.step import autocast
 from mmbench.training.tensors import TensorSplit
 
 

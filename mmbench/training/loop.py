@@ -12,16 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from mmbench.batch import Batch, Representation
+from mmbench.batch import Batch
 from mmbench.component import FitContext
 from mmbench.config import TrainingConfig
 from mmbench.errors import RunError
+from mmbench.training.capture import CapturedStep
 from mmbench.training.checkpoint import load_checkpoint, save_checkpoint
 from mmbench.training.network import Network, task_loss
 from mmbench.training.optim import Schedule, build_optimizer
 from mmbench.training.seeds import order, seed_everything
+from mmbench.training.step import Step, autocast
 from mmbench.training.tensors import TensorSplit
 
 Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
@@ -57,6 +58,8 @@ class Progress:
     best_epoch: int = 0
     best: float = math.nan
     history: list[dict[str, Any]] = field(default_factory=list)
+    compile: str = ""
+    """What became of `training.compile`."""
 
 
 def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Protocol) -> Progress:
@@ -75,13 +78,16 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     last, best = protocol.folder / "last.pt", protocol.folder / "best.pt"
     if last.is_file():
         progress = Progress(**load_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, train.device))
+    parts = network, optimizer, schedule, training, protocol.task_loss, train.size
+    step = CapturedStep(*parts, device=train.device) if training.compile and optimizer else Step(*parts)
     protocol.on_start(progress.history)
 
     while progress.epoch < training.epochs and not _stopped_early(progress, training):
         epoch = progress.epoch + 1
         started = time.perf_counter()
         seed_everything(protocol.seed, "dropout", epoch)
-        sums = _train_epoch(network, optimizer, schedule, train, protocol, epoch)
+        sums = _train_epoch(network, step, train, protocol, epoch)
+        progress.compile = step.note()
         for name, value in sums.items():
             if not math.isfinite(value):
                 raise RunError(f"{name} became {value} in epoch {epoch}; lower the learning rate or clip the gradient")
@@ -96,7 +102,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
         if improved:
             progress.best, progress.best_epoch = value, epoch
         progress.epoch = epoch
-        lr = optimizer.param_groups[0]["lr"] if optimizer else 0.0
+        lr = schedule.rate if schedule else 0.0
         progress.history.append(
             {"epoch": epoch, "train": sums, "valid": scores, "best": improved, "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
         )
@@ -116,61 +122,23 @@ def _stopped_early(progress: Progress, training: TrainingConfig) -> bool:
     return training.early_stopping is not None and progress.epoch - progress.best_epoch >= training.early_stopping
 
 
-def _train_epoch(network: Network, optimizer: Any, schedule: Schedule | None, train: TensorSplit, protocol: Protocol, epoch: int) -> dict[str, float]:
+def _train_epoch(network: Network, step: Step, train: TensorSplit, protocol: Protocol, epoch: int) -> dict[str, float]:
     """One pass over the training split. Sums stay on the device until its end: nothing inside waits for the device."""
     training = protocol.training
     network.train()
-    for loss in network.losses.values():
-        loss.on_epoch_start(epoch)
-    sums: dict[str, Tensor] = {}
-    batches = train.batches(training.batch_size, order(protocol.seed, epoch, train.size))
-    per_step = training.batch_size * training.accumulation
-    for first in range(0, train.size, per_step):
-        samples = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
-        for batch in itertools.islice(batches, training.accumulation):
-            with autocast(training, train.device):
-                representation = network(batch)
-                terms = {"task": task_loss(protocol.task_loss, representation.prediction, batch.target)}
-                terms.update(network.terms(representation, batch, epoch))
-            if not sums:
-                sums.update(gradient_norms(terms, representation))
-            size = len(batch.index)
-            if optimizer is not None:
-                (torch.stack([term.float() for term in terms.values()]).sum() * (size / samples)).backward()
-            for name, value in (terms | network.diagnostics()).items():
-                weighted = value.detach().float() * (size / train.size)
-                sums[name] = sums[name] + weighted if name in sums else weighted
-        if optimizer is not None and schedule is not None:
-            _clip(optimizer, training)
-            schedule.before_step()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        if protocol.stop_requested():
-            raise Interrupted
-    for loss in network.losses.values():
-        loss.on_epoch_end(epoch)
-    values = torch.stack([value.reshape(()) for value in sums.values()]).tolist()
-    return dict(zip(sums, values, strict=True))
-
-
-def _clip(optimizer: Any, training: TrainingConfig) -> None:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if training.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, training.clip_norm)
-    if training.clip_value is not None:
-        torch.nn.utils.clip_grad_value_(parameters, training.clip_value)
-
-
-def gradient_norms(terms: Mapping[str, Tensor], representation: Representation) -> dict[str, Tensor]:
-    """Norm of each weighted term's gradient in the encoded features: how hard the term pulls at the encoders. Once per epoch."""
-    encoded = [sequence.values for sequence in representation.encoded.values() if sequence.values.requires_grad]
-    norms = {}
-    for name, term in terms.items():
-        if encoded and term.requires_grad:
-            gradients = torch.autograd.grad(term, encoded, retain_graph=True, allow_unused=True)
-            squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
-            norms[f"gradient.{name}"] = torch.stack(squares).sum().sqrt() if squares else torch.zeros((), device=term.device)
-    return norms
+    with step.begin(epoch):
+        for loss in network.losses.values():
+            loss.on_epoch_start(epoch)
+        batches = train.batches(training.batch_size, order(protocol.seed, epoch, train.size), fixed=step.fixed)
+        per_step = training.batch_size * training.accumulation
+        for first in range(0, train.size, per_step):
+            samples = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
+            step(itertools.islice(batches, training.accumulation), samples)
+            if protocol.stop_requested():
+                raise Interrupted
+        for loss in network.losses.values():
+            loss.on_epoch_end(epoch)
+        return step.totals()
 
 
 @torch.no_grad()
@@ -188,8 +156,3 @@ def predict(network: Network, split: TensorSplit, training: TrainingConfig) -> t
     if bad.any():
         raise RunError(f"the prediction for {split.ids[int(bad.argmax())]!r} and {bad.sum() - 1} more samples is not finite")
     return prediction, target
-
-
-def autocast(training: TrainingConfig, device: torch.device) -> torch.autocast:
-    """The precision of forward passes."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16")

@@ -62,8 +62,11 @@ class Network(nn.Module):
         modality = name.removesuffix(CONTEXT)
         return self.encoders[modality] if modality in self.encoders else None  # noqa: SIM401  (a ModuleDict has no get)
 
-    def terms(self, representation: Representation, batch: Batch, epoch: int) -> dict[str, Tensor]:
-        """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used."""
+    def terms(self, representation: Representation, batch: Batch, epoch: int, scales: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used.
+
+        `scales`: the epoch's weights as tensors () by ``loss.term``, so that a CUDA graph can read them anew.
+        """
         if self.adapters is not None:
             representation = self.adapters(representation)
         found = {}
@@ -71,7 +74,8 @@ class Network(nn.Module):
             weights = {term: weight_at(weight, epoch) for term, weight in self.weights[name].items()}
             loss.active = frozenset(term for term, weight in weights.items() if weight)
             if loss.active:
-                found.update({f"{name}.{term}": weights[term] * value for term, value in loss(representation, batch).items() if term in loss.active})
+                terms = {term: value for term, value in loss(representation, batch).items() if term in loss.active}
+                found.update({f"{name}.{term}": (scales[f"{name}.{term}"] if scales else weights[term]) * value for term, value in terms.items()})
         return found
 
     def diagnostics(self) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ import difflib
 import math
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
@@ -35,6 +36,13 @@ def build_optimizer(config: OptimizerConfig, groups: dict[str, list[nn.Parameter
     return cls(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 
+def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
+    """Have the optimizer read its learning rates from the device, where a CUDA graph finds what `Schedule` fills in."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float32, device=device)
+        group["capturable"] = True
+
+
 class Schedule:
     """Sets each group's learning rate to its initial value times a common factor. The state is plain numbers."""
 
@@ -57,7 +65,15 @@ class Schedule:
                 self.factor = 0.5 * (1 + math.cos(math.pi * (self.step - warmup) / max(1, self.steps - warmup)))
         self.step += 1
         for group, lr in zip(self.optimizer.param_groups, self.base, strict=True):
-            group["lr"] = lr * self.factor
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(lr * self.factor)
+            else:
+                group["lr"] = lr * self.factor
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the first group, at the last step."""
+        return float(self.base[0] * self.factor)
 
     def after_epoch(self, improved: bool) -> None:
         """Called after each epoch with whether the selection metric got better."""

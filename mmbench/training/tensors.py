@@ -12,6 +12,8 @@ from torch import Tensor
 from mmbench.batch import Batch, Sequence
 from mmbench.data.dataset import Modality, Split
 
+LEVELS = 4
+
 
 class TensorSplit:
     """The tensors of a split, on the device where they fit into half of its free memory, else pinned in main memory."""
@@ -22,29 +24,36 @@ class TensorSplit:
         self.device = device
         # A waveform keeps its length: several encoders change their features with it.
         self.extents = {name: extent(part.mask if part.kind != "waveform" else np.ones_like(part.mask)) for name, part in split.inputs.items()}
+        self.levels = [{name: _level(own, k) for name, own in self.extents.items()} for k in range(1, LEVELS + 1)]
         home = device if _fits(split, device) else torch.device("cpu")
         self.on_device = home == device
         self.inputs = {name: (_tensor(part.values, home, device), _tensor(part.mask, home, device)) for name, part in split.inputs.items()}
         self.target = _tensor(split.target, home, device)
         self.unimodal_targets = {name: _tensor(target, home, device) for name, target in split.unimodal_targets.items()}
 
-    def batch(self, index: Tensor, moved: Tensor | None = None) -> Batch:
-        """The samples at `index` (B,), a CPU tensor (`moved`: the same on the device). Each modality is cut after the longest of these samples."""
+    def batch(self, index: Tensor, moved: Tensor | None = None, fixed: bool = False) -> Batch:
+        """The samples at `index` (B,), a CPU tensor (`moved`: the same on the device). Each modality is cut after the longest of these samples.
+
+        `fixed`: after one of a few lengths instead, the least share (a quarter, a half, ...) of every modality's longest that holds these samples.
+        """
         rows = index.numpy()
+        extents = {name: int(own[rows].max(initial=1)) for name, own in self.extents.items()}
+        if fixed:
+            extents = next(level for level in self.levels if all(level[name] >= length for name, length in extents.items()))
         moved = index.to(self.device) if moved is None else moved
         home = moved if self.on_device else index
         inputs = {}
         for name, (values, mask) in self.inputs.items():
-            length = max(1, int(self.extents[name][rows].max(initial=1)))
+            length = extents[name]
             inputs[name] = Sequence(self._pick(values.narrow(1, 0, length), home), self._pick(mask.narrow(1, 0, length), home))
         unimodal = {name: self._pick(target, home) for name, target in self.unimodal_targets.items()}
         return Batch(moved, inputs, self._pick(self.target, home), unimodal)
 
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """The whole split in its own order, or in another (N,), which goes to the device once."""
+    def batches(self, size: int, order: Tensor | None = None, fixed: bool = False) -> Iterator[Batch]:
+        """The whole split in its own order, or in another (N,), which goes to the device once. `fixed` as for `batch`, the last one apart."""
         order = torch.arange(self.size) if order is None else order
         for index, moved in zip(order.split(size), order.to(self.device).split(size), strict=True):
-            yield self.batch(index, moved)
+            yield self.batch(index, moved, fixed and len(index) == size)
 
     def _pick(self, values: Tensor, index: Tensor) -> Tensor:
         return values.index_select(0, index).to(self.device, non_blocking=True)
@@ -53,6 +62,12 @@ class TensorSplit:
 def extent(mask: np.ndarray) -> np.ndarray:
     """Position after the last real frame of each sample: (N, T) -> (N,)."""
     return np.where(mask.any(1), mask.shape[1] - mask[:, ::-1].argmax(1), 0)
+
+
+def _level(extents: np.ndarray, k: int) -> int:
+    """k/4 of the longest sample's length, rounded up; samples of one length, as waveforms are, keep it."""
+    longest = int(extents.max(initial=1))
+    return longest if extents.min(initial=longest) == longest else -(-longest * k // LEVELS)
 
 
 def _fits(split: Split, device: torch.device) -> bool:

@@ -31,7 +31,7 @@ class ToyModel(FusionModel):
             encoded[name] = Sequence(torch.tanh(layer(sequence.values)) * sequence.mask.unsqueeze(-1), sequence.mask)
         fused = torch.cat([sequence.mean() for sequence in encoded.values()], -1)
         output = self.head(self.dropout(fused))
-        if self.training:
+        if self.training and self.explode_at_step:
             self.steps += 1
             if self.steps == self.explode_at_step:
                 output = output * float("nan")
