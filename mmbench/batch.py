@@ -14,10 +14,13 @@ class Sequence:
     """One modality of a batch.
 
     `values`: (B, T, D) float features, (B, T) int token ids, or (B, T) float waveform. `mask`: (B, T) bool, True on real frames.
+    `lengths`: the number of real frames of each sample, for code that skips padding without asking the device for it; None where that is not
+    known, or where some sample's real frames are not its first ones. Batches of the training loop have it for token ids.
     """
 
     values: Tensor
     mask: Tensor
+    lengths: tuple[int, ...] | None = None
 
     @classmethod
     def vector(cls, values: Tensor) -> Sequence:

@@ -99,6 +99,8 @@ class FeatureExtractor(nn.Module):
     vocabulary: int | None = None
     frame_rate: float | None = None
     """Features per second: frame i is of the seconds [i, i + 1) / frame_rate of the clip. None where frames have no times: words, or one for all."""
+    packs: bool = False
+    """Whether `forward` skips padding by itself where `Sequence.lengths` is known; else token ids come in slices of samples of like length."""
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Endings of the files that `prepare` reads, most wanted first; none for text, whose `prepare` takes the transcript."""
 

@@ -19,7 +19,8 @@ from mmbench.files import cache_folder, replacing
 from mmbench.interfaces import FeatureExtractor
 from mmbench.plugins import one_line
 from mmbench.resolve import Resolved
-from mmbench.training.tensors import TensorSplit
+from mmbench.training.slices import in_slices
+from mmbench.training.tensors import TensorSplit, extent
 
 Encoders = Mapping[str, FeatureExtractor]
 BATCH = 32
@@ -64,7 +65,7 @@ def prepare(dataset: Dataset, names: Sequence[str], encoders: Encoders, device: 
 
 def encode(encoder: FeatureExtractor, raw: BatchSequence) -> BatchSequence:
     """Features of a batch. A sample without real input (a video's first utterance has no context) has no real frame, whatever the encoder keeps."""
-    features = encoder(raw)
+    features = in_slices(encoder, raw)
     mask = features.mask & raw.mask.any(1, keepdim=True)
     return BatchSequence(features.values * mask.unsqueeze(-1), mask)
 
@@ -139,14 +140,14 @@ def _encode(encoder: FeatureExtractor, modality: Modality, device: torch.device)
     encoder.to(device).eval()
     count = len(modality.values)
     split = TensorSplit(Split(tuple(map(str, range(count))), {"raw": modality}, np.zeros(count, np.float32)), device)
-    parts = [encode(encoder, batch.inputs["raw"]) for batch in split.batches(BATCH)]
+    order = torch.from_numpy(
+        np.argsort(-extent(modality.mask), kind="stable")
+    )  # longest first: least padding, and memory that runs out does so at once
+    parts = [encode(encoder, batch.inputs["raw"]) for batch in split.batches(BATCH, order)]
     length = max(part.values.shape[1] for part in parts)
     values = np.zeros((count, length, encoder.width), np.float32)
     mask = np.zeros((count, length), bool)
-    start = 0
-    for part in parts:
-        rows = slice(start, start + len(part.values))
-        values[rows, : part.values.shape[1]] = part.values.float().cpu().numpy()
-        mask[rows, : part.mask.shape[1]] = part.mask.cpu().numpy()
-        start = rows.stop
+    for rows, part in zip(order.split(BATCH), parts, strict=True):
+        values[rows.numpy(), : part.values.shape[1]] = part.values.float().cpu().numpy()
+        mask[rows.numpy(), : part.mask.shape[1]] = part.mask.cpu().numpy()
     return Modality(values, mask)

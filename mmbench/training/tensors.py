@@ -25,6 +25,7 @@ class TensorSplit:
         # A waveform keeps its length: several encoders change their features with it.
         self.extents = {name: extent(part.mask if part.kind != "waveform" else np.ones_like(part.mask)) for name, part in split.inputs.items()}
         self.levels = [{name: _level(own, k) for name, own in self.extents.items()} for k in range(1, LEVELS + 1)]
+        self.ragged = {name for name, part in split.inputs.items() if part.kind == "tokens" and (part.mask.sum(1) == self.extents[name]).all()}
         home = device if _fits(split, device) else torch.device("cpu")
         self.on_device = home == device
         self.inputs = {name: (_tensor(part.values, home, device), _tensor(part.mask, home, device)) for name, part in split.inputs.items()}
@@ -35,6 +36,7 @@ class TensorSplit:
         """The samples at `index` (B,), a CPU tensor (`moved`: the same on the device). Each modality is cut after the longest of these samples.
 
         `fixed`: after one of a few lengths instead, the least share (a quarter, a half, ...) of every modality's longest that holds these samples.
+        `Sequence.lengths` is then left out, since code that goes by them has other shapes for each batch.
         """
         rows = index.numpy()
         extents = {name: int(own[rows].max(initial=1)) for name, own in self.extents.items()}
@@ -45,7 +47,8 @@ class TensorSplit:
         inputs = {}
         for name, (values, mask) in self.inputs.items():
             length = extents[name]
-            inputs[name] = Sequence(self._pick(values.narrow(1, 0, length), home), self._pick(mask.narrow(1, 0, length), home))
+            lengths = tuple(self.extents[name][rows].tolist()) if name in self.ragged and not fixed else None
+            inputs[name] = Sequence(self._pick(values.narrow(1, 0, length), home), self._pick(mask.narrow(1, 0, length), home), lengths)
         unimodal = {name: self._pick(target, home) for name, target in self.unimodal_targets.items()}
         return Batch(moved, inputs, self._pick(self.target, home), unimodal)
 

@@ -82,7 +82,7 @@ class _Extractor(FeatureExtractor):
     def __init__(self, config):
         super().__init__(config)
         self.width = config.width
-        self.calls = 0
+        self.samples = 0
         generator = torch.Generator().manual_seed(0)
         self.weight = nn.Parameter(torch.randn(self.rows, config.width, generator=generator), requires_grad=self.finetune)
 
@@ -97,7 +97,7 @@ class Letters(_Extractor):
         return torch.tensor([1, *(ord(letter) % 128 for letter in str(path_or_text)), 2])
 
     def forward(self, raw: Sequence) -> Sequence:
-        self.calls += 1
+        self.samples += len(raw.values)
         return Sequence(self.weight[raw.values] * raw.mask.unsqueeze(-1), raw.mask)
 
 
@@ -105,7 +105,7 @@ class Waves(_Extractor):
     rows = 10
 
     def forward(self, raw: Sequence) -> Sequence:
-        self.calls += 1
+        self.samples += len(raw.values)
         frames = raw.values.unfold(1, 10, 10)  # (B, T / 10, 10)
         mask = raw.mask[:, ::10][:, : frames.shape[1]]
         return Sequence((frames @ self.weight) * mask.unsqueeze(-1), mask)

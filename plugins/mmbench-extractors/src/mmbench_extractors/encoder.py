@@ -12,7 +12,7 @@ from torch import nn
 
 from mmbench.errors import ConfigError
 from mmbench.interfaces import FeatureExtractor
-from mmbench_extractors.attention import never_wait
+from mmbench_extractors.attention import never_wait, quick_dropout
 from mmbench_extractors.loading import Source, load_network
 
 NO_FEATURE = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "torch_dtype", "transformers_version")
@@ -40,6 +40,7 @@ class PretrainedEncoder(FeatureExtractor):
         self.encoder, self._identity = load_network(self.source, self.tower, **overrides)
         self._check_kind()
         never_wait(self.encoder)
+        quick_dropout(self.encoder)
         self._choose_trained()
 
     def front(self) -> Iterable[nn.Module]:

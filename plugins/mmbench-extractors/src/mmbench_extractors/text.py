@@ -13,6 +13,7 @@ from mmbench.batch import Sequence
 from mmbench.errors import ConfigError
 from mmbench_extractors.config import HFTextConfig
 from mmbench_extractors.encoder import PretrainedEncoder
+from mmbench_extractors.packing import Packed, can_pack
 from mmbench_extractors.tokens import ids_of, load_tokenizer, spans_of, tokenizer_facts
 
 
@@ -36,6 +37,7 @@ class HFText(PretrainedEncoder):
         self.longest = _positions(self.encoder)
         if self.longest is not None and config.max_tokens > self.longest:
             raise ConfigError(f"hf-text: max_tokens: {config.max_tokens}: {config.model!r} reads at most {self.longest} tokens")
+        self.packs = can_pack(self.encoder, _first_position(self.encoder))
 
     def front(self) -> Iterable[nn.Module]:
         """The embeddings."""
@@ -63,23 +65,31 @@ class HFText(PretrainedEncoder):
         """Ids (B, T) with their mask -> states (B, T, width), or (B, 1, width) of the first token; zero where the mask is False.
 
         What stands in masked positions, and how many there are, changes nothing: they get the padding id (from which RoBERTa counts
-        its positions) and are never attended to. A sample without a token attends to one padding id, and gives zeros.
+        its positions) and are never attended to. On a CPU they are not computed where `lengths` are known and the network allows it.
+        A sample without a token attends to one padding id, and gives zeros.
         """
         mask = raw.mask
         if self.longest is not None and mask.shape[1] > self.longest:
             raise ConfigError(f"hf-text: {mask.shape[1]} tokens in a sample: {self.config.model!r} reads at most {self.longest}")
         ids = raw.values.long().masked_fill(~mask, self.padding)
-        first = torch.arange(mask.shape[1], device=mask.device) == 0
-        attended = mask | (first & ~mask.any(1, keepdim=True))
-        states = self.encoder(input_ids=ids, attention_mask=attended.long()).last_hidden_state  # (B, T, width)
+        if self.packs and raw.lengths is not None and any(raw.lengths) and ids.device.type == "cpu":
+            states = Packed.of(raw.lengths, ids.shape[1]).states(self.encoder, ids, _first_position(self.encoder))  # (B, T, width)
+        else:
+            first = torch.arange(mask.shape[1], device=mask.device) == 0
+            attended = mask | (first & ~mask.any(1, keepdim=True))
+            states = self.encoder(input_ids=ids, attention_mask=attended.long()).last_hidden_state  # (B, T, width)
         if self.config.output == "cls":
             states, mask = states[:, :1], mask[:, :1]
         return Sequence(states.to(self.encoder.dtype).masked_fill(~mask.unsqueeze(-1), 0.0), mask)
 
 
 def _positions(network: Any) -> int | None:
-    """How many tokens the table of absolute positions allows; RoBERTa's starts behind the padding id."""
+    """How many tokens the table of absolute positions allows."""
     table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
-    if not isinstance(table, nn.Embedding):
-        return None
-    return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return table.num_embeddings - _first_position(network) if isinstance(table, nn.Embedding) else None
+
+
+def _first_position(network: Any) -> int:
+    """The number of the first token's position: RoBERTa's start behind the padding id."""
+    padding = getattr(getattr(getattr(network, "embeddings", None), "position_embeddings", None), "padding_idx", None)
+    return 0 if padding is None else padding + 1
