@@ -109,6 +109,11 @@ class TrainingConfig(Section):
     epochs: PositiveInt = Field(50, description="largest number of epochs")
     batch_size: PositiveInt = Field(32, description="samples of one forward pass")
     accumulation: PositiveInt = Field(1, description="batches of one optimizer step")
+    buckets: PositiveInt | None = Field(
+        None,
+        description="batches of samples of like length, sorted within pools of this many batches: less padding, and alignment losses that compare "
+        "what is in a batch then compare samples of like length; default: batches at random",
+    )
     optimizer: OptimizerConfig = Field(default_factory=OptimizerConfig, description="the optimizer")
     scheduler: Annotated[PlateauConfig | WarmupCosineConfig, Field(discriminator="name")] | None = Field(None, description="default: constant rate")
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient, once per step")

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from mmbench.batch import Sequence  # noqa: E402
 from mmbench.data.dataset import Modality, Split  # noqa: E402
 from mmbench.training.slices import in_slices, slice_sizes  # noqa: E402
-from mmbench.training.tensors import TensorSplit  # noqa: E402
+from mmbench.training.tensors import TensorSplit, extent  # noqa: E402
 
 
 class Mean(torch.nn.Module):
@@ -114,5 +114,6 @@ def test_batches_know_the_lengths_of_token_ids_without_holes():
     found = split.batch(torch.tensor([2, 1])).inputs
     assert found["text"].lengths == (2, 0)
     assert found["text"].values.shape == (2, 2)
+    assert split.lengths.tolist() == (lengths + extent(holes)).tolist()  # of token ids alone
     assert [found[name].lengths for name in ("holes", "audio", "vision")] == [None] * 3
     assert split.batch(torch.tensor([2, 1]), fixed=True).inputs["text"].lengths is None

@@ -16,7 +16,7 @@ from mmbench.training import checkpoint, loop  # noqa: E402
 from mmbench.training.loop import Interrupted, Protocol, fit, predict  # noqa: E402
 from mmbench.training.network import Network, weight_at  # noqa: E402
 from mmbench.training.optim import Schedule, build_optimizer  # noqa: E402
-from mmbench.training.seeds import derive, order  # noqa: E402
+from mmbench.training.seeds import derive, in_buckets, order  # noqa: E402
 from mmbench.training.tensors import TensorSplit, extent  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -222,6 +222,31 @@ def test_batches_are_cut_after_their_longest_sample(make_dataset) -> None:
             np.testing.assert_array_equal(sequence.values.numpy(), split.inputs[name].values[index.numpy(), :longest])
     holes = np.array([[False, True, False], [False, False, False], [True, False, True]])
     assert extent(holes).tolist() == [2, 0, 3]
+
+
+def test_buckets_hold_samples_of_like_length_each_once() -> None:
+    lengths = np.random.default_rng(0).integers(1, 50, 103)
+    samples = order(3, 1, 103)
+    found = in_buckets(samples, lengths, 8, 4, 3, 1)
+    assert sorted(found.tolist()) == list(range(103))
+    assert torch.equal(found, in_buckets(samples, lengths, 8, 4, 3, 1))
+    assert not torch.equal(found, in_buckets(samples, lengths, 8, 4, 4, 1))
+    spread = [np.ptp(lengths[part.numpy()]) for part in found.split(8)]
+    assert np.mean(spread) < 18 < np.mean([np.ptp(lengths[part.numpy()]) for part in samples.split(8)])
+    pools = [set(part.tolist()) for part in samples.split(32)]
+    assert all(sum(set(part.tolist()) <= pool for pool in pools) == 1 for part in found.split(8))
+    means = [lengths[part.numpy()].mean() for part in found.split(8)[:-1]]
+    assert means != sorted(means)  # not from the shortest to the longest
+
+
+def test_training_takes_its_batches_from_buckets(session, monkeypatch) -> None:
+    parts = session(training={"epochs": 1, "batch_size": 4, "buckets": 3})
+    seen, train = [], parts[1]
+    batches = train.batches
+    monkeypatch.setattr(train, "batches", lambda size, order, **options: seen.append(order) or batches(size, order, **options))
+    fit(*parts)
+    expected = in_buckets(order(1, 1, train.size), sum(train.extents.values()), 4, 3, 1, 1)
+    assert torch.equal(seen[0], expected)
 
 
 def test_predictions_do_not_depend_on_batch_size(session) -> None:

@@ -21,7 +21,7 @@ from mmbench.training.capture import CapturedStep
 from mmbench.training.checkpoint import load_checkpoint, save_checkpoint
 from mmbench.training.network import Network, task_loss
 from mmbench.training.optim import Schedule, build_optimizer
-from mmbench.training.seeds import order, seed_everything
+from mmbench.training.seeds import in_buckets, order, seed_everything
 from mmbench.training.step import Step, autocast
 from mmbench.training.tensors import TensorSplit
 
@@ -129,11 +129,14 @@ def _train_epoch(network: Network, step: Step, train: TensorSplit, protocol: Pro
     with step.begin(epoch):
         for loss in network.losses.values():
             loss.on_epoch_start(epoch)
-        batches = train.batches(training.batch_size, order(protocol.seed, epoch, train.size), fixed=step.fixed)
+        samples = order(protocol.seed, epoch, train.size)
+        if training.buckets is not None:
+            samples = in_buckets(samples, train.lengths, training.batch_size, training.buckets, protocol.seed, epoch)
+        batches = train.batches(training.batch_size, samples, fixed=step.fixed)
         per_step = training.batch_size * training.accumulation
         for first in range(0, train.size, per_step):
-            samples = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
-            step(itertools.islice(batches, training.accumulation), samples)
+            size = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
+            step(itertools.islice(batches, training.accumulation), size)
             if protocol.stop_requested():
                 raise Interrupted
         for loss in network.losses.values():

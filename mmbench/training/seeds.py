@@ -35,3 +35,13 @@ def make_deterministic(threads: int) -> None:
 def order(seed: int, epoch: int, size: int) -> torch.Tensor:
     """The order of the training samples in an epoch: a permutation (size,), on the CPU."""
     return torch.randperm(size, generator=torch.Generator().manual_seed(derive(seed, "order", epoch)))
+
+
+def in_buckets(samples: torch.Tensor, lengths: np.ndarray, batch: int, pool: int, seed: int, epoch: int) -> torch.Tensor:
+    """Samples (N,) in an order whose batches are of like length: sorted by `lengths` (N,) within pools of `pool` batches, full batches shuffled."""
+    length = torch.from_numpy(lengths)
+    pools = [part[length[part].argsort(stable=True)] for part in samples.split(batch * pool)]
+    batches = torch.cat(pools).split(batch)
+    full = samples.numel() // batch
+    shuffled = torch.randperm(full, generator=torch.Generator().manual_seed(derive(seed, "buckets", epoch)))
+    return torch.cat([*(batches[i] for i in shuffled.tolist()), *batches[full:]])

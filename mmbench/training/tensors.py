@@ -32,6 +32,12 @@ class TensorSplit:
         self.target = _tensor(split.target, home, device)
         self.unimodal_targets = {name: _tensor(target, home, device) for name, target in split.unimodal_targets.items()}
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each sample, where any modality has tokens, else the frames of all modalities: (N,)."""
+        tokens = [name for name, (values, _) in self.inputs.items() if not values.is_floating_point()]
+        return np.sum([self.extents[name] for name in tokens or self.extents], 0)
+
     def batch(self, index: Tensor, moved: Tensor | None = None, fixed: bool = False) -> Batch:
         """The samples at `index` (B,), a CPU tensor (`moved`: the same on the device). Each modality is cut after the longest of these samples.
 
