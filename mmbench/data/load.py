@@ -232,23 +232,19 @@ def split_problems(source: Source) -> list[str]:
 
 def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = _NOTHING, waveforms: frozenset[str] = _NOTHING) -> Dataset:
     """The `Dataset` of an open source, without the check of its splits."""
-    manifest, document = source.manifest, source.store.document
+    manifest = source.manifest
     names = config.modalities if config.modalities is not None else manifest.modalities
     _check_modalities(source, names, tokens, waveforms)
-    sound = open_waveforms(source.path, document["clips"], config.seconds) if waveforms & set(names) else None
+    sound = open_waveforms(source.path, source.store.document["clips"], config.seconds) if waveforms & set(names) else None
     splits = {split: _split(source, sound, split, names, tokens) for split in SPLITS}
     warnings = _warnings(source, config, names, tokens)
     if config.max_length:
         splits, more = cut(splits, config.max_length)
         warnings += more
     if config.standardize is not None:
-        splits = standardize(splits, config.standardize)
-    content = [source.digest, document["reader"], manifest.name, list(names), sorted(tokens)]
-    if sound is not None:
-        content.append(sound.document["waveforms"])
-    if manifest.protocol:  # one file divided or labelled in several ways is several data sets
-        content.append([manifest.protocol, manifest.part, _rules(manifest)])
-    identity = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        keys = {name: [source.store.folder.name, *_content(source, [name], _NOTHING, None)] for name in names}
+        splits = standardize(splits, config.standardize, keys)
+    identity = hashlib.sha256(json.dumps(_content(source, names, tokens, sound), sort_keys=True).encode()).hexdigest()
     if config.context:
         splits = _with_context(splits, config, identity)
     dataset = Dataset(
@@ -262,6 +258,17 @@ def assemble(source: Source, config: DataConfig, tokens: frozenset[str] = _NOTHI
         prototypes=manifest.prototypes,
     )
     return replace(dataset, record=_record(source, sound, config, dataset, warnings))
+
+
+def _content(source: Source, names: Sequence[str], tokens: frozenset[str], sound: Store | None) -> list[Any]:
+    """What decides the values of these modalities, before transforms."""
+    manifest = source.manifest
+    content = [source.digest, source.store.document["reader"], manifest.name, list(names), sorted(tokens)]
+    if sound is not None:
+        content.append(sound.document["waveforms"])
+    if manifest.protocol:  # one file divided or labelled in several ways is several data sets
+        content.append([manifest.protocol, manifest.part, _rules(manifest)])
+    return content
 
 
 def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[str], waveforms: frozenset[str]) -> None:

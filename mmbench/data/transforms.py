@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from mmbench.config import StandardizeConfig
 from mmbench.data.dataset import Modality, Split
+from mmbench.data.store import Column, open_or_build, store_folder, write_store
 from mmbench.errors import DataError
 
-_BLOCK_BYTES = 32 << 20
+VERSION = 1
+"""Of what `standardize` keeps in the cache."""
+
+IN_MEMORY = 1 << 20
+_BLOCK_BYTES = 1 << 20  # small enough for a core's cache
 
 
 def cut(splits: Mapping[str, Split], lengths: Mapping[str, int]) -> tuple[dict[str, Split], list[str]]:
@@ -39,10 +47,12 @@ def cut(splits: Mapping[str, Split], lengths: Mapping[str, int]) -> tuple[dict[s
     return result, warnings
 
 
-def standardize(splits: Mapping[str, Split], config: StandardizeConfig) -> dict[str, Split]:
+def standardize(splits: Mapping[str, Split], config: StandardizeConfig, keys: Mapping[str, object] | None = None) -> dict[str, Split]:
     """z-scores, ``(clip(x) - mean) / std`` for each column, with the percentiles, mean and std of the training split's real frames.
 
     Columns that are constant there become 0 everywhere, and padding stays 0. Inputs and results: (N, T, D) float32.
+    `keys`: by modality, what identifies its values (JSON-ready); with it, more than 1 MiB are written to the cache once and mapped from then on,
+    so that a start neither reads all of the data nor holds a copy of them. Else the results are in memory.
     DataError: a modality that is not in use or has tokens, or percentiles out of order.
     """
     train = splits["train"].inputs
@@ -57,12 +67,25 @@ def standardize(splits: Mapping[str, Split], config: StandardizeConfig) -> dict[
         raise DataError(f"data.standardize.percentiles: {list(config.percentiles)} must be a lower and a higher number between 0 and 100")
     result = dict(splits)
     for name in chosen:
-        low, high = _percentiles(train[name], config.percentiles)
-        mean, scale = _moments(train[name], low, high)
+        scored = _standardized({split: part.inputs[name] for split, part in splits.items()}, config.percentiles, keys.get(name) if keys else None)
         for key, split in result.items():
-            part = split.inputs[name]
-            result[key] = _with(split, name, Modality(_scored(part, low, high, mean, scale), part.mask))
+            result[key] = _with(split, name, Modality(scored[key], split.inputs[name].mask))
     return result
+
+
+def _standardized(parts: Mapping[str, Modality], percentiles: tuple[float, float] | None, key: object | None) -> Mapping[str, np.ndarray]:
+    """The z-scores of one modality by split, in memory or mapped from the cache."""
+
+    def columns() -> dict[str, Column]:
+        low, high = _percentiles(parts["train"], percentiles)
+        moments = _moments(parts["train"], low, high)
+        return {split: Column(part.values.shape, np.dtype("<f4"), partial(_scored, part, low, high, *moments)) for split, part in parts.items()}
+
+    if key is None or sum(part.values.nbytes for part in parts.values()) <= IN_MEMORY:
+        return {split: column.rows(0, column.shape[0]) for split, column in columns().items()}
+    content = [VERSION, key, percentiles, {split: part.values.shape for split, part in parts.items()}]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return open_or_build(store_folder(digest, "standardize"), lambda folder: write_store(folder, columns(), dict)).arrays
 
 
 def _check_names(option: str, names: object, splits: Mapping[str, Split]) -> None:
@@ -76,12 +99,13 @@ def _with(split: Split, name: str, part: Modality) -> Split:
     return replace(split, inputs={key: part if key == name else old for key, old in split.inputs.items()})
 
 
-def _real_frames(part: Modality) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Blocks of samples: which ones, their mask, and their real frames (F, D) in float64."""
+def _real_frames(part: Modality, start: int = 0, stop: int | None = None) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Blocks of samples: which ones, their mask, and their real frames (F, D) in float64, which the caller may change."""
     row = part.values[0].size * 8
     step = max(1, _BLOCK_BYTES // max(row, 1))
-    for start in range(0, len(part.values), step):
-        rows = slice(start, start + step)
+    stop = len(part.values) if stop is None else stop
+    for first in range(start, stop, step):
+        rows = slice(first, min(first + step, stop))
         mask = np.asarray(part.mask[rows])
         yield rows, mask, np.asarray(part.values[rows])[mask].astype(np.float64)
 
@@ -97,23 +121,31 @@ def _percentiles(part: Modality, percentiles: tuple[float, float] | None) -> tup
     return low, high
 
 
+def _clipped(frames: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The frames (F, D) themselves, changed where they lie outside the bounds."""
+    return np.minimum(np.maximum(frames, low, out=frames), high, out=frames)
+
+
 def _moments(part: Modality, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and 1/std of each column, (D,) each; 0 instead of 1/std where a column is constant at the precision of float32."""
     width = part.values.shape[2]
     count, total, squares = 0, np.zeros(width), np.zeros(width)
     for _, _, frames in _real_frames(part):
         count += len(frames)
-        total += np.clip(frames, low, high).sum(axis=0)
+        total += _clipped(frames, low, high).sum(axis=0)
     mean = total / count
     for _, _, frames in _real_frames(part):
-        squares += np.square(np.clip(frames, low, high) - mean).sum(axis=0)
+        frames = _clipped(frames, low, high)
+        frames -= mean
+        squares += np.square(frames, out=frames).sum(axis=0)
     std = np.sqrt(squares / count)
     constant = std <= np.maximum(np.finfo(np.float32).eps * np.abs(mean), np.finfo(np.float32).tiny)
     return mean, np.where(constant, 0, 1 / np.where(constant, 1, std))
 
 
-def _scored(part: Modality, low: np.ndarray, high: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    result = np.zeros(part.values.shape, np.float32)
-    for rows, mask, frames in _real_frames(part):
-        result[rows][mask] = (np.clip(frames, low, high) - mean) * scale
+def _scored(part: Modality, low: np.ndarray, high: np.ndarray, mean: np.ndarray, scale: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """The z-scores of samples `start` to `stop`, (n, T, D) float32."""
+    result = np.zeros((stop - start, *part.values.shape[1:]), np.float32)
+    for rows, mask, frames in _real_frames(part, start, stop):
+        result[rows.start - start : rows.stop - start][mask] = (_clipped(frames, low, high) - mean) * scale
     return result

@@ -106,6 +106,26 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     np.testing.assert_allclose(standardize(splits, config)["test"].inputs["audio"].values, expected, atol=1e-6)
 
 
+def test_what_is_kept_in_the_cache_is_made_once_and_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits, config = make_splits(3, width=35), StandardizeConfig(percentiles=(2, 98))
+    expected, keys = standardize(splits, config), {"audio": ["digest", "audio"]}
+    monkeypatch.setattr(transforms, "IN_MEMORY", 0)
+    first = standardize(splits, config, keys)
+    other = standardize(splits, StandardizeConfig(), keys)["test"].inputs["audio"].values
+    foreign = standardize(make_splits(4, width=35), config, {"audio": ["other", "audio"]})["test"].inputs["audio"].values
+    shorter, _ = cut(splits, {"audio": 2})
+    assert standardize(shorter, config, keys)["test"].inputs["audio"].values.shape == (9, 2, 35)
+    monkeypatch.setattr(transforms, "_real_frames", None)  # nothing is read again
+    again = standardize(splits, config, keys)
+    for name, split in expected.items():
+        values = split.inputs["audio"].values
+        np.testing.assert_array_equal(first[name].inputs["audio"].values, values)
+        np.testing.assert_array_equal(again[name].inputs["audio"].values, values)
+        assert isinstance(again[name].inputs["audio"].values.base, np.memmap)
+    assert not np.array_equal(other, expected["test"].inputs["audio"].values)
+    assert not np.array_equal(foreign, expected["test"].inputs["audio"].values)
+
+
 @given(st.integers(1, 8), st.integers(0, 1000))
 def test_cut_keeps_the_first_frames(length: int, seed: int) -> None:
     splits = make_splits(seed)
