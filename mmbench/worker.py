@@ -132,7 +132,7 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
     try:
         _run(resolved, folder, device, stop, result, tracked)
     except Interrupted:
-        result.update(status="interrupted", reason="stopped on request after a step; the last epoch's checkpoint stands")
+        result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
     except Exception as error:
         result["reason"] = _reason(error)
     return result
@@ -200,12 +200,13 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     def score(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
         return dict(evaluate(tuple(metrics), prediction, target, dataset.classes, metrics))
 
+    log = _EpochLog(folder / "epochs.jsonl")
+
     def on_epoch(history: list[dict[str, Any]]) -> None:
-        write(folder / "epochs.jsonl", "".join(json.dumps(_plain(entry)) + "\n" for entry in history))
+        log.epoch(history)
         last = history[-1]
         print(json.dumps({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])}))
         sys.stdout.flush()
-        tracked.epochs(history)
 
     def on_start(history: list[dict[str, Any]]) -> None:
         identity = {key: result[key] for key in ("experiment", "label", "name", "model", "seed", "data")}
@@ -217,12 +218,12 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     network = Network(resolved, learning.input_spec(), seed, encoders).to(device)
     result["adapters"] = network.adapters.describe() if network.adapters is not None else []
     higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
-    protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, on_epoch, on_start)
+    told = on_epoch, on_start, tracked.epochs
+    protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, *told)
     valid = TensorSplit(learning.splits["valid"], device)
-    started = time.perf_counter()
     progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)
-    seconds = sum(entry["seconds"] for entry in progress.history)
-
+    log.whole(progress.history)
+    started = time.perf_counter()
     test = TensorSplit(prepare(dataset, ("test",), encoders, device).splits["test"], device)
     scores, rows = {}, {}
     for name, split in (("valid", valid), ("test", test)):
@@ -240,10 +241,35 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         epochs=progress.epoch,
         **({"compile": progress.compile} if progress.compile else {}),
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
-        seconds=round(seconds, 2),
-        seconds_evaluation=round(time.perf_counter() - started - seconds, 2),
+        seconds=round(sum(entry["seconds"] for entry in progress.history), 2),
+        seconds_evaluation=round(time.perf_counter() - started, 2),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     )
+
+
+class _EpochLog:
+    """``epochs.jsonl``, a line an epoch: begun anew by each attempt, with the epochs that earlier ones kept, then added to as epochs end."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.begun = False
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Add the last epoch of the history. A line that a crash cuts off is left out by those who read."""
+        if not self.begun:
+            self.whole(history)
+            return
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(_line(history[-1]))
+
+    def whole(self, history: list[dict[str, Any]]) -> None:
+        """All epochs, durably."""
+        write(self.path, "".join(map(_line, history)))
+        self.begun = True
+
+
+def _line(entry: dict[str, Any]) -> str:
+    return json.dumps(_plain(entry)) + "\n"
 
 
 def _gradients(sums: Mapping[str, float]) -> dict[str, float]:

@@ -57,6 +57,9 @@ class Journal:
             file.write(json.dumps({"what": what, **more}) + "\\n")
 
     def run_start(self, run):
+        if self.order:
+            from mmbench.training import checkpoint
+            checkpoint.PAUSE = 0  # each epoch is written, and told
         told = {key: getattr(run, key) for key in ("experiment", "label", "name", "seed", "device", "resumed_from", "simulated")}
         self.write(run, "start", **told, folder=str(run.folder), rate=run.config["training"]["optimizer"]["lr"])
 

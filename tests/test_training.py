@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +78,14 @@ def test_one_seed_is_the_same_again_and_another_is_not(session) -> None:
     assert not same(runs["a"], runs["c"])
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 7, 12])
-def test_a_stopped_run_goes_on_to_the_same_bits(session, stop_after) -> None:
-    """Five steps per epoch: the run is stopped inside the first epoch, inside a later one, and at the end of one."""
+@pytest.mark.parametrize("pause", [0.0, 1e9])
+@pytest.mark.parametrize("stop_after", [1, 3, 7, 12, 15])
+def test_a_stopped_run_goes_on_to_the_same_bits(session, stop_after, pause, monkeypatch) -> None:
+    """Five steps per epoch: the run is stopped inside the first epoch, inside a later one, and at the end of one.
+
+    Each epoch is written, or the first and the last alone.
+    """
+    monkeypatch.setattr(checkpoint, "PAUSE", pause)
     sections = {
         "losses": LOSSES,
         "training": {"epochs": 4, "batch_size": 8, "optimizer": {"lr": 0.02}, "scheduler": {"name": "plateau", "patience": 0, "factor": 0.5}},
@@ -94,6 +101,55 @@ def test_a_stopped_run_goes_on_to_the_same_bits(session, stop_after) -> None:
     assert same(weights(network), weights(resumed))
     strip = [{key: value for key, value in entry.items() if key != "seconds"} for entry in again.history]
     assert strip == [{key: value for key, value in entry.items() if key != "seconds"} for entry in whole.history]
+
+
+def test_what_waits_for_the_next_writing(session, monkeypatch) -> None:
+    """The first epoch is written at once; the chosen one is kept as it was when it ended, and stands in its file at the end."""
+    network, train, valid, protocol = session(training={"epochs": 4, "batch_size": 8, "optimizer": {"lr": 0.02}})
+    values, seen, saved, files = iter([3.0, 1.0, 2.0, 2.0]), [], [], []
+
+    def score(prediction, target):
+        seen.append(weights(network))
+        return {"mae": next(values), "corr": 0.0}
+
+    monkeypatch.setattr(checkpoint, "PAUSE", 1e9)
+    protocol.score = score
+    protocol.on_saved = lambda history: saved.append(len(history))
+    protocol.on_epoch = lambda history: files.append(torch.load(protocol.folder / "last.pt", weights_only=True)["progress"]["epoch"])
+    fit(network, train, valid, protocol)
+    assert (saved, files) == ([1, 4], [1, 1, 1, 1])
+    assert same(weights(network), seen[1])
+    assert same(torch.load(protocol.folder / "best.pt", weights_only=True)["network"], seen[1])
+    last = torch.load(protocol.folder / "last.pt", weights_only=True)
+    assert same(last["network"], seen[3])
+    assert last["progress"]["best_epoch"] == 2
+
+
+def test_a_crash_between_the_two_files_goes_on_to_the_same_bits(session, monkeypatch) -> None:
+    """``best.pt`` of a later epoch than ``last.pt``: the later epoch is trained again, and chosen again."""
+    sections = {"losses": LOSSES, "training": {"epochs": 3, "batch_size": 8, "optimizer": {"lr": 0.02}}}
+    whole, *rest = session(folder="whole", **sections)
+    fit(whole, *rest)
+    monkeypatch.setattr(checkpoint, "PAUSE", 0)
+    save, crashed = checkpoint._save, session(folder="crashed", **sections)
+
+    def dying(path, state):
+        if path.name == "last.pt" and state["progress"]["epoch"] == 2:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    monkeypatch.setattr(checkpoint, "_save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*crashed)
+    monkeypatch.setattr(checkpoint, "_save", save)
+    resumed, *rest = session(folder="crashed", **sections)
+    fit(resumed, *rest)
+    assert same(weights(whole), weights(resumed))
+
+
+def test_deterministic_runs_fill_no_new_memory() -> None:
+    code = "import torch; from mmbench.training.seeds import make_deterministic; make_deterministic(1); print(torch.empty(1000).isnan().all().item())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_a_loss_changes_neither_initial_weights_nor_order(session) -> None:

@@ -59,7 +59,7 @@ def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
     for number, handler in before.items():
         signal.signal(number, handler)
     if executor.stopping:
-        click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept, and the same command goes on from each one's last epoch.")
+        click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, executor.stopping)
 
 

@@ -1,7 +1,13 @@
-"""Checkpoints: one file, written atomically, read with ``weights_only=True``. Random streams start anew each epoch, so none is stored."""
+"""Checkpoints: files written atomically, read with ``weights_only=True``. Random streams start anew each epoch, so none is stored.
+
+A run has two: ``last.pt``, from which it goes on, and ``best.pt`` with the chosen weights.
+"""
 
 from __future__ import annotations
 
+import copy
+import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +19,67 @@ from mmbench.plugins import one_line
 from mmbench.training.network import Network
 from mmbench.training.optim import Schedule
 
+PAUSE = 50.0
+"""Writing rests for this many times as long as it took, so that it is at most 2 % of a run."""
 
-def save_checkpoint(
-    path: Path, fingerprint: str, network: Network, optimizer: Any = None, schedule: Schedule | None = None, progress: dict[str, Any] | None = None
-) -> None:
-    """Write the state of the network, and of the optimizer and the progress where the run is to go on from it."""
-    state = {
-        "fingerprint": fingerprint,
-        "network": network.state_dict(),
-        "optimizer": optimizer.state_dict() if optimizer else None,
-        "schedule": schedule.state_dict() if schedule else None,
-        "progress": progress,
-    }
+
+class Checkpoints:
+    """The two files of a run, written at the end of an epoch once the pause since the last writing is over, and at the end of training.
+
+    A run that dies goes on from the last epoch that was written and comes to the same numbers, so the clock decides what is lost and nothing else.
+    Chosen weights that are not written yet wait in memory.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, network: Network, optimizer: Any = None, schedule: Schedule | None = None):
+        self.last, self.best = folder / "last.pt", folder / "best.pt"
+        self.fingerprint, self.network, self.optimizer, self.schedule = fingerprint, network, optimizer, schedule
+        self._chosen: dict[str, Any] | None = None
+        self._written = 0
+        self._due = -math.inf
+
+    def resume(self, device: torch.device) -> dict[str, Any]:
+        """Restore what ``last.pt`` holds; returns the progress, empty where there is no such file."""
+        if not self.last.is_file():
+            return {}
+        progress = load_checkpoint(self.last, self.fingerprint, self.network, self.optimizer, self.schedule, device)
+        self._written = progress["epoch"]
+        return progress
+
+    def epoch_end(self, progress: dict[str, Any], improved: bool) -> bool:
+        """An epoch has ended, and, where it `improved`, its weights are the chosen ones. Returns whether the files hold them now."""
+        due = time.perf_counter() >= self._due
+        if improved:
+            self._chosen = self.network.state_dict() if due else copy.deepcopy(self.network.state_dict())
+        if due:
+            self.write(progress)
+        return due
+
+    def write(self, progress: dict[str, Any]) -> None:
+        """Write the state after an epoch, unless it is written. ``best.pt`` comes first: what an older ``last.pt`` repeats leads to it again."""
+        if progress["epoch"] == self._written:
+            return
+        started = time.perf_counter()
+        if self._chosen is not None:
+            _save(self.best, {"fingerprint": self.fingerprint, "network": self._chosen})
+            self._chosen = None
+        state = {
+            "fingerprint": self.fingerprint,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+            "schedule": self.schedule.state_dict() if self.schedule else None,
+            "progress": progress,
+        }
+        _save(self.last, state)
+        self._written = progress["epoch"]
+        now = time.perf_counter()
+        self._due = now + PAUSE * (now - started)
+
+    def load_best(self, device: torch.device) -> None:
+        """Give the network the chosen weights."""
+        load_checkpoint(self.best, self.fingerprint, self.network, device=device)
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
     write(path, lambda file: torch.save(state, file))
 
 
@@ -36,7 +91,7 @@ def load_checkpoint(
     schedule: Schedule | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Restore what `save_checkpoint` wrote; returns the progress. Raises `RunError` for a damaged file or one of another experiment."""
+    """Restore what `Checkpoints` wrote; returns the progress. Raises `RunError` for a damaged file or one of another experiment."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
         if state["fingerprint"] != fingerprint:
@@ -50,4 +105,4 @@ def load_checkpoint(
         raise
     except Exception as error:
         raise RunError(f"{path}: the checkpoint cannot be read ({one_line(error)[:200]}); start the run anew with --rerun failed") from error
-    return state["progress"] or {}
+    return state.get("progress") or {}

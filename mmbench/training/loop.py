@@ -18,7 +18,7 @@ from mmbench.component import FitContext
 from mmbench.config import TrainingConfig
 from mmbench.errors import RunError
 from mmbench.training.capture import CapturedStep
-from mmbench.training.checkpoint import load_checkpoint, save_checkpoint
+from mmbench.training.checkpoint import Checkpoints
 from mmbench.training.network import Network, task_loss
 from mmbench.training.optim import Schedule, build_optimizer
 from mmbench.training.seeds import in_buckets, order, seed_everything
@@ -29,7 +29,7 @@ Score = Callable[[np.ndarray, np.ndarray], Mapping[str, float]]
 
 
 class Interrupted(Exception):  # noqa: N818  (it is a request, not an error)
-    """The run was asked to stop; the last epoch's checkpoint stands."""
+    """The run was asked to stop; the last checkpoint stands."""
 
 
 @dataclass
@@ -48,6 +48,8 @@ class Protocol:
     on_epoch: Callable[[list[dict[str, Any]]], None] = lambda history: None
     on_start: Callable[[list[dict[str, Any]]], None] = lambda history: None
     """Told of the epochs of earlier attempts, before the first that is trained."""
+    on_saved: Callable[[list[dict[str, Any]]], None] = lambda history: None
+    """Told of the epochs that no later attempt will repeat."""
 
 
 @dataclass
@@ -74,10 +76,8 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     optimizer = build_optimizer(training.optimizer, groups) if any(groups.values()) else None
     steps_per_epoch = math.ceil(math.ceil(train.size / training.batch_size) / training.accumulation)
     schedule = Schedule(training.scheduler, optimizer, steps_per_epoch * training.epochs) if optimizer else None
-    progress = Progress()
-    last, best = protocol.folder / "last.pt", protocol.folder / "best.pt"
-    if last.is_file():
-        progress = Progress(**load_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, train.device))
+    checkpoints = Checkpoints(protocol.folder, protocol.fingerprint, network, optimizer, schedule)
+    progress = Progress(**checkpoints.resume(train.device))
     parts = network, optimizer, schedule, training, protocol.task_loss, train.size
     step = CapturedStep(*parts, device=train.device) if training.compile and optimizer else Step(*parts)
     protocol.on_start(progress.history)
@@ -108,13 +108,15 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
         )
         if schedule is not None:
             schedule.after_epoch(improved)
-        if improved:
-            save_checkpoint(best, protocol.fingerprint, network)
-        save_checkpoint(last, protocol.fingerprint, network, optimizer, schedule, vars(progress))
+        saved = checkpoints.epoch_end(vars(progress), improved)
         protocol.on_epoch(progress.history)
+        if saved:
+            protocol.on_saved(progress.history)
+    checkpoints.write(vars(progress))
+    protocol.on_saved(progress.history)
     if not progress.best_epoch:
         raise RunError(f"the selection metric {protocol.select!r} was finite in no epoch (constant predictions have no correlation); choose another")
-    load_checkpoint(best, protocol.fingerprint, network, device=train.device)
+    checkpoints.load_best(train.device)
     return progress
 
 
