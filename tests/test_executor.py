@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,29 @@ def test_gpus_follow_the_environment(monkeypatch) -> None:
     assert local.gpus() == ["2", "5"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local.gpus() == []
+
+
+TOLD = "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES"
+TELL = f"(folder / 'told').write_text(json.dumps([os.environ.get(name) for name in {TOLD}])); time.sleep(0.3); write('done', '')"
+
+
+@pytest.mark.parametrize(("jobs", "runs", "given", "policy"), [(2, 2, "", "PASSIVE"), (1, 2, "", None), (4, 1, "", None), (2, 2, "ACTIVE", "ACTIVE")])
+def test_a_run_is_told_its_threads_and_to_sleep_beside_others(requests, monkeypatch, jobs, runs, given, policy) -> None:
+    for name in (*TOLD, "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    asked = [replace(request, threads=3) for request in requests({f"run{i}": TELL for i in range(runs)})]
+    for outcome in LocalExecutor(jobs).submit(asked):
+        assert json.loads((outcome.request.folder / "told").read_text()) == ["3", "3", policy, None]
+
+
+def test_several_runs_share_each_gpu(requests, monkeypatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    asked = [replace(request, device="auto") for request in requests({f"run{i}": TELL for i in range(4)})]
+    outcomes = LocalExecutor(4).submit(asked)
+    devices = {outcome.request.label: json.loads((outcome.request.folder / "told").read_text())[-1] for outcome in outcomes}
+    assert devices == {"run0": "2", "run1": "5", "run2": "2", "run3": "5"}
+    named = [replace(request, device="cuda:1") for request in requests({"named": TELL})]
+    (outcome,) = LocalExecutor(2).submit(named)
+    assert json.loads((outcome.request.folder / "told").read_text())[-1] == "2,5"

@@ -32,6 +32,18 @@ def gpus() -> list[str]:
     return [str(i) for i, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
 
 
+def thread_environment(threads: int, jobs: int) -> dict[str, str]:
+    """What a run of so many threads is told before it imports torch, where `jobs` of them go on at once.
+
+    Threads that wait for others spin, by default of OpenMP, and take the core of another run. With several runs they sleep, unless the user has
+    said otherwise; a run alone keeps the default, which is faster then.
+    """
+    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    if jobs > 1 and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
+        found["OMP_WAIT_POLICY"] = "PASSIVE"
+    return found
+
+
 class LocalExecutor:
     """At most `jobs` runs at once (default: one per GPU, or one per `threads` cores). `report` hears of each finished epoch."""
 
@@ -48,15 +60,16 @@ class LocalExecutor:
         threads = max((run.threads for run in waiting), default=1)
         named = any(run.device.startswith("cuda:") for run in waiting)
         jobs = self.jobs or len(devices) or (1 if named else max(1, len(os.sched_getaffinity(0)) // threads))
-        free = list(range(jobs))
+        free, at_once = list(range(jobs)), min(jobs, len(waiting))
         outcomes: queue.Queue[tuple[int, RunOutcome]] = queue.Queue()
         active = 0
         while active or (waiting and not self.stopping):
             while waiting and free and not self.stopping:
                 slot = free.pop(0)
                 run = waiting.pop(0)
-                gpu = devices[slot % len(devices)] if devices else None
-                threading.Thread(target=self._job, args=(outcomes, slot, run, gpu), daemon=True).start()
+                gpu = devices[slot % len(devices)] if devices and run.device in ("auto", "cuda") else None
+                environment = {**thread_environment(run.threads, at_once), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
+                threading.Thread(target=self._job, args=(outcomes, slot, run, environment), daemon=True).start()
                 active += 1
             try:
                 slot, outcome = outcomes.get(timeout=0.1)
@@ -74,17 +87,14 @@ class LocalExecutor:
             if process.poll() is None:
                 process.send_signal(number)
 
-    def _job(self, outcomes: queue.Queue[tuple[int, RunOutcome]], slot: int, run: RunRequest, gpu: str | None) -> None:
+    def _job(self, outcomes: queue.Queue[tuple[int, RunOutcome]], slot: int, run: RunRequest, environment: dict[str, str]) -> None:
         try:
-            outcome = self._execute(slot, run, gpu)
+            outcome = self._execute(slot, run, environment)
         except Exception as error:  # a full disk, say: the other runs go on
             outcome = RunOutcome(run, "failed", one_line(error))
         outcomes.put((slot, outcome))
 
-    def _execute(self, slot: int, run: RunRequest, gpu: str | None) -> RunOutcome:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(run.threads), "PYTHONUNBUFFERED": "1"}
-        if gpu is not None and run.device in ("auto", "cuda"):
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
+    def _execute(self, slot: int, run: RunRequest, environment: dict[str, str]) -> RunOutcome:
         command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device]
         with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
             process = subprocess.Popen(
@@ -94,7 +104,7 @@ class LocalExecutor:
                 stdin=subprocess.DEVNULL,
                 text=True,
                 errors="replace",
-                env=environment,
+                env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # an interrupt reaches it through `stop` alone
             )
             self._processes[slot] = process
