@@ -134,6 +134,17 @@ def test_the_digest_follows_weights_and_options(build, folder, family, tmp_path)
     assert len(found) == (6 if family == "bert" else 4)
 
 
+def test_the_digest_is_computed_once_for_the_same_weights(build, monkeypatch):
+    extractor = build("bert")
+    first = extractor.digest()
+    with monkeypatch.context() as patch:
+        patch.setattr(extractor, "_compute_digest", lambda: "computed again")
+        assert extractor.digest() == first
+        with torch.no_grad():
+            extractor.encoder.get_input_embeddings().weight[0, 0] += 1
+        assert extractor.digest() == "computed again"
+
+
 def test_another_process_without_a_network_finds_the_cache_and_the_same_digest(build, folder, tmp_path):
     """A model in the hub's cache is used by its name with no question to the hub; its digest is that of the same files in a folder."""
     cached = tmp_path / "hub" / "models--someone--tiny-bert"
