@@ -36,6 +36,7 @@ class SelfSupervisedLabels(AlignmentLoss):
     terms: ClassVar[tuple[str, ...]] = ("unimodal",)
     banks: Mapping[str, Bank]
     limits: Tensor  # (2,) lowest and highest label
+    kept: Tensor  # () float64: (n-1)/(n+1), the share of an old label; 1 in the first epoch. On the device, where a CUDA graph reads it anew
 
     def __init__(self, spec: RepresentationSpec, config: SelfSupervisedLabelsConfig):
         super().__init__(spec, config)
@@ -44,10 +45,10 @@ class SelfSupervisedLabels(AlignmentLoss):
             raise ValueError(f"self_supervised_labels needs '{missing[0]}', which this model does not return: use a model or an adapter that does")
         if spec.inputs.task != "regression":
             raise ValueError("self_supervised_labels compares intensities and needs regression, but the data have classes")
-        self.epoch = 1
         self.modalities = tuple(spec.encoded)
         self.range = spec.inputs.label_range
         self.register_buffer("limits", torch.tensor(self.range or (-torch.inf, torch.inf)))
+        self.register_buffer("kept", torch.ones((), dtype=torch.float64), persistent=False)
         self.fused = Bank(spec.fused, spec.inputs.train_size)
         self.banks = nn.ModuleDict({m: Bank(field.width, spec.inputs.train_size) for m, field in spec.encoded.items()})  # type: ignore[assignment]
 
@@ -61,7 +62,7 @@ class SelfSupervisedLabels(AlignmentLoss):
 
     def on_epoch_start(self, epoch: int) -> None:
         """Take note of the epoch, and sum up anew: rounding errors of the running sums last no longer than an epoch."""
-        self.epoch = epoch
+        self.kept.fill_((epoch - 1) / (epoch + 1) if epoch > 1 else 1.0)
         for bank in (self.fused, *self.banks.values()):
             bank.recount()
 
@@ -84,15 +85,14 @@ class SelfSupervisedLabels(AlignmentLoss):
     def _learn(self, representation: Representation, index: Tensor, y: Tensor, labels: dict[str, Tensor]) -> None:
         """New labels (from the second epoch on), then the features and labels of the batch go into the memories."""
         fused = at_least_float32(representation.fused.detach())
-        n = self.epoch
         delta, known = self.fused.position(fused)
         for m, label in labels.items():
             features = masked_mean(representation.encoded[m]).detach()
-            if n > 1:
-                own, own_known = self.banks[m].position(features)
-                divisor = torch.where(delta.abs() < EPSILON, torch.copysign(torch.full_like(delta, EPSILON), delta), delta)
-                generated = (0.5 * own / divisor * y + 0.5 * (y + own - delta)).clamp(self.limits[0], self.limits[1])
-                label = torch.where(known & own_known, (n - 1) / (n + 1) * label + 2 / (n + 1) * generated, label)
+            own, own_known = self.banks[m].position(features)
+            divisor = torch.where(delta.abs() < EPSILON, torch.copysign(torch.full_like(delta, EPSILON), delta), delta)
+            generated = (0.5 * own / divisor * y + 0.5 * (y + own - delta)).clamp(self.limits[0], self.limits[1])
+            moves = known & own_known & (self.kept < 1)
+            label = torch.where(moves, self.kept * label + (1 - self.kept) * generated, label)
             self.banks[m].store(index, features, label)
         self.fused.store(index, fused, y)
 
