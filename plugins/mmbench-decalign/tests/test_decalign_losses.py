@@ -345,6 +345,8 @@ def test_refusals_name_the_reason(make_spec):
     alone = make_spec(1)
     with pytest.raises(ValueError, match="two or more"):
         losses.PrototypeTransport(alone, config.PrototypeTransportConfig())
+    with pytest.raises(ValueError, match="K = 300 prototypes"):
+        losses.PrototypeTransport(make_spec(3), config.PrototypeTransportConfig(num_prototypes=300))
     with pytest.raises(ValueError, match="two or more"):
         losses.Homogeneity(alone, config.HomogeneityConfig())
     bare = RepresentationSpec(alone.inputs, 4, {})

@@ -10,6 +10,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from mmbench_decalign.diagonal import Expectation, Maximisation, features
 from mmbench_decalign.mixture import Mixture, fit_mixture, initial_mixture, maximise, merge
 
 FLOOR = 1e-3
@@ -87,6 +88,31 @@ def test_gradient_through_the_steps_is_exact():
         return mixture.means, mixture.covariances, mixture.posterior(x)
 
     assert torch.autograd.gradcheck(value, x)
+
+
+def test_written_out_derivatives_are_exact():
+    x, means = (torch.randn(2, n, 3, dtype=torch.float64, requires_grad=True) for n in (6, 4))
+    variances = (torch.rand(2, 4, 3, dtype=torch.float64) + 0.1).requires_grad_()
+    weights = (torch.rand(2, 4, dtype=torch.float64) + 0.1).requires_grad_()
+    posterior = torch.rand(2, 4, 6, dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, *state: Expectation.apply(features(x), *state), (x, weights, means, variances))
+    assert torch.autograd.gradcheck(lambda x, w: Maximisation.apply(features(x), w, FLOOR), (x, posterior))
+    collapsed = torch.stack([torch.zeros(6), torch.ones(6)]).double()  # all of a sample's features alike: the variance is the floor
+    x.data[:] = 1.0
+    count, mean, variance = Maximisation.apply(features(x), collapsed.expand(2, 2, 6), FLOOR)
+    (count.sum() + mean.sum() + variance.sum()).backward()
+    assert x.grad.isfinite().all()
+
+
+def test_posterior_equals_the_densities_of_torch():
+    x = _samples().requires_grad_()
+    mixture = fit_mixture(x.detach(), initial_mixture(x.detach(), 3, "diagonal", FLOOR), 2, FLOOR)
+    normal = torch.distributions.Normal(mixture.means.unsqueeze(1), mixture.covariances.sqrt().unsqueeze(1))
+    expected = (normal.log_prob(x.unsqueeze(2)).sum(-1) + mixture.weights.log().unsqueeze(1)).softmax(-1)
+    direction = torch.randn_like(expected)
+    torch.testing.assert_close(mixture.posterior(x), expected)
+    found, wanted = (torch.autograd.grad((w * direction).sum(), x)[0] for w in (mixture.posterior(x), expected))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_gradient_last_holds_the_posteriors_constant():

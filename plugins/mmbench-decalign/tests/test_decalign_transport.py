@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmbench_decalign.mixture import Mixture
-from mmbench_decalign.transport import bures, gaussian_cost, joint_cost, multi_marginal_plan, mutual_information
+from mmbench_decalign.transport import (
+    LARGEST_PLAN,
+    bures,
+    gaussian_cost,
+    joint_cost,
+    multi_marginal_plan,
+    mutual_information,
+    plan_bytes,
+    refuse_too_large,
+)
 
 
 def _positive_definite(*shape, d=4, seed=0):
@@ -191,3 +200,33 @@ def test_freezing_equals_stopping(epsilon, monkeypatch):
     assert torch.equal(multi_marginal_plan(cost, nu, epsilon), stopped)
     monkeypatch.setattr("mmbench_decalign.transport.CHECK_EVERY", 1000)
     assert torch.equal(multi_marginal_plan(cost, nu, epsilon), stopped) == (epsilon == 0.02)  # which needs all the sweeps
+
+
+@pytest.mark.parametrize(("prototypes", "modalities", "unrolled"), [(64, 3, 0), (250, 3, 0), (7, 3, 50), (7, 8, 0), (30, 5, 0)])
+def test_plans_of_the_usual_sizes_are_allowed(prototypes, modalities, unrolled):
+    refuse_too_large(prototypes, modalities, unrolled)
+
+
+def test_a_plan_beyond_memory_is_refused_with_its_size_and_what_to_lower():
+    with pytest.raises(
+        ValueError, match=r"K = 64 prototypes and M = 5 modalities .* 1073741824 entries and needs 80\.0 GiB .*lower num_prototypes"
+    ) as error:
+        refuse_too_large(64, 5)
+    assert "envelope" not in str(error.value)
+    with pytest.raises(ValueError, match=r"gradient: envelope"):
+        refuse_too_large(7, 8, unrolled=50)
+
+
+def test_the_memory_of_a_plan_covers_what_its_gradient_keeps():
+    cost, nu, kept = torch.rand(8, 8, 8, dtype=torch.float64, requires_grad=True), _marginals(8, 8, 8), {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        plan = multi_marginal_plan(cost, nu, 0.5, iterations=20, tolerance=0.0)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values() if tensor.numel() == 8**3)
+    assert plan.requires_grad
+    assert 3 * 20 * 8**3 * 8 <= size <= plan_bytes(8, 3, unrolled=20)
+    assert plan_bytes(8, 3, unrolled=20) < LARGEST_PLAN

@@ -13,12 +13,11 @@ from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import AlignmentLoss, FieldSpec, RepresentationSpec
 from mmbench.layers import Dropout, at_least_float32, without_autocast
 from mmbench_decalign.config import DecouplingConfig, HomogeneityConfig, PrototypeTransportConfig, SupervisedContrastiveConfig
+from mmbench_decalign.cosine import MaskedCosine
 from mmbench_decalign.mixture import Mixture, fit_mixture, initial_mixture, merge
 from mmbench_decalign.moments import mmd, moment_distance
 from mmbench_decalign.pooling import pooled
-from mmbench_decalign.transport import gaussian_cost, joint_cost, multi_marginal_plan, mutual_information
-
-LEAST_SQUARE = 1e-16  # least squared norm in a cosine: features that are all zero give 0
+from mmbench_decalign.transport import gaussian_cost, joint_cost, multi_marginal_plan, mutual_information, refuse_too_large
 
 
 class Decoupling(AlignmentLoss):
@@ -50,10 +49,8 @@ class Decoupling(AlignmentLoss):
         if self.pool[modality]:
             first, second = pooled({"a": unique, "b": common}, "ab")
             return F.cosine_similarity(first, second, dim=-1)  # (B,)
-        u, c = at_least_float32(unique.values), at_least_float32(common.values)  # (B, T, d)
-        mask = (unique.mask & common.mask).to(u.dtype)
-        product, u_square, c_square = (torch.linalg.vecdot(part.sum(-1), mask) for part in (u * c, u.square(), c.square()))  # (B,)
-        return product / (u_square.clamp(min=LEAST_SQUARE).sqrt() * c_square.clamp(min=LEAST_SQUARE).sqrt())
+        cosine: Tensor = MaskedCosine.apply(at_least_float32(unique.values), at_least_float32(common.values), unique.mask & common.mask)
+        return cosine
 
 
 class PrototypeTransport(AlignmentLoss):
@@ -77,6 +74,7 @@ class PrototypeTransport(AlignmentLoss):
         unique = _field(spec, "unique", "prototype_transport")
         self.modalities = _several(unique, "prototype_transport")
         self.num_prototypes = config.num_prototypes or spec.inputs.prototypes
+        refuse_too_large(self.num_prototypes, len(self.modalities), config.iterations if config.gradient == "unrolled" else 0)
         if config.fit == "ema":
             count, width = len(self.modalities), unique[self.modalities[0]].width
             full = (width,) if config.covariance == "full" else ()
@@ -146,11 +144,11 @@ class PrototypeTransport(AlignmentLoss):
 def prototype_distance(x: Tensor, posterior: Tensor, means: Tensor) -> Tensor:
     """Mean over the ordered pairs i≠j of 1/N Σ_n Σ_k w_i^n(k) ‖x_i^n - μ_j^k‖²: x (M, N, d), w (M, N, K), μ (M, K, d) -> scalar. Source: Eq. 9."""
     modalities, samples, _ = x.shape
-    product = torch.einsum("ind,jkd->ijnk", x, means)  # (M, M, N, K)
-    distance = x.square().sum(-1)[:, None, :, None] + means.square().sum(-1)[None, :, None, :] - 2 * product
-    total = torch.einsum("ink,ijnk->ij", posterior, distance)  # (M, M)
-    other = 1 - torch.eye(modalities, dtype=x.dtype, device=x.device)
-    return (total * other).sum() / (samples * modalities * (modalities - 1))
+    square = means.square().sum(-1)  # (M, K)
+    own = (modalities - 1) * (posterior.sum(-1) * x.square().sum(-1)).sum()  # Σ w ‖x‖², once for each other modality
+    other = (posterior.sum(1) * (square.sum(0) - square)).sum()  # Σ_{j≠i} w ‖μ_j‖²
+    product = ((posterior.mT @ x) * (means.sum(0) - means)).sum()  # Σ_{j≠i} w x·μ_j
+    return (own + other - 2 * product) / (samples * modalities * (modalities - 1))
 
 
 class Homogeneity(AlignmentLoss):

@@ -12,6 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mmbench_decalign.diagonal import LEAST_COUNT, Expectation, Maximisation, features
+
 Covariance = Literal["diagonal", "full"]
 
 
@@ -30,16 +32,13 @@ class Mixture:
     def posterior(self, x: Tensor) -> Tensor:
         """w_m^n(k) = π_k N(x_n; μ_k, Σ_k) / Σ_j π_j N(x_n; μ_j, Σ_j), in the log domain: x (M, B, d) -> (M, B, K). Source: Eq. 3-4."""
         if self.covariances.dim() == 3:
-            precision = 1 / self.covariances  # (M, K, d)
-            scaled = self.means * precision
-            distance = x.square() @ precision.mT - 2 * (x @ scaled.mT) + (self.means * scaled).sum(-1).unsqueeze(1)  # (M, B, K)
-            log_determinant = self.covariances.log().sum(-1)  # (M, K)
-        else:
-            deviation = x.unsqueeze(1) - self.means.unsqueeze(2)  # (M, K, B, d)
-            factor = torch.linalg.cholesky_ex(self.covariances).L  # (M, K, d, d); the _ex form does not wait for the device
-            whitened = torch.linalg.solve_triangular(factor, deviation.mT, upper=False)  # (M, K, d, B)
-            distance = whitened.square().sum(2).mT  # (M, B, K)
-            log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+            posterior: Tensor = Expectation.apply(features(x), self.weights, self.means, self.covariances)
+            return posterior.mT
+        deviation = x.unsqueeze(1) - self.means.unsqueeze(2)  # (M, K, B, d)
+        factor = torch.linalg.cholesky_ex(self.covariances).L  # (M, K, d, d); the _ex form does not wait for the device
+        whitened = torch.linalg.solve_triangular(factor, deviation.mT, upper=False)  # (M, K, d, B)
+        distance = whitened.square().sum(2).mT  # (M, B, K)
+        log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_density = -0.5 * (distance + log_determinant.unsqueeze(1) + x.shape[-1] * math.log(2 * math.pi))
         return (log_density + self.weights.log().unsqueeze(1)).softmax(-1)
 
@@ -67,16 +66,16 @@ def maximise(x: Tensor, posterior: Tensor, covariance: Covariance, floor: float,
     A full covariance is then shrunk towards its own diagonal, Σ ← (1-s) Σ + s diag(Σ), since a batch has fewer samples per component
     than features. x (M, B, d), posterior (M, B, K).
     """
-    count = posterior.sum(1) + 10 * torch.finfo(x.dtype).eps  # (M, K); a component without samples stays finite
+    if covariance == "diagonal":
+        count, means, variances = Maximisation.apply(features(x), posterior.mT, floor)
+        return Mixture(count / count.sum(-1, keepdim=True), means, variances)
+    count = posterior.sum(1) + LEAST_COUNT  # (M, K)
     share = posterior.mT / count.unsqueeze(-1)  # (M, K, B)
     means = share @ x  # (M, K, d)
-    if covariance == "diagonal":
-        covariances = (share @ x.square() - means.square()).clamp(min=0.0) + floor
-    else:
-        second = torch.einsum("mkb,mbd,mbe->mkde", share, x, x)  # (M, K, d, d)
-        scatter = second - means.unsqueeze(-1) * means.unsqueeze(-2)
-        diagonal = torch.diag_embed(scatter.diagonal(dim1=-2, dim2=-1))
-        covariances = (1 - shrinkage) * scatter + shrinkage * diagonal + floor * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
+    second = torch.einsum("mkb,mbd,mbe->mkde", share, x, x)  # (M, K, d, d)
+    scatter = second - means.unsqueeze(-1) * means.unsqueeze(-2)
+    diagonal = torch.diag_embed(scatter.diagonal(dim1=-2, dim2=-1))
+    covariances = (1 - shrinkage) * scatter + shrinkage * diagonal + floor * torch.eye(x.shape[-1], dtype=x.dtype, device=x.device)
     return Mixture(count / count.sum(-1, keepdim=True), means, covariances)
 
 
@@ -89,11 +88,19 @@ def fit_mixture(
     gradient: Literal["unrolled", "last"] = "unrolled",
 ) -> Mixture:
     """`steps` EM steps from `start` on x (M, B, d). With `gradient="last"` the posteriors are constants in the backward pass."""
-    covariance: Covariance = "diagonal" if start.covariances.dim() == 3 else "full"
+    if not steps:
+        return start
+    if start.covariances.dim() == 3:
+        moments = features(x)
+        count, means, variances = start.weights, start.means, start.covariances
+        for _ in range(steps):
+            posterior = Expectation.apply(moments, count, means, variances)
+            count, means, variances = Maximisation.apply(moments, posterior.detach() if gradient == "last" else posterior, floor)
+        return Mixture(count / count.sum(-1, keepdim=True), means, variances)
     mixture = start
     for _ in range(steps):
         posterior = mixture.posterior(x)
-        mixture = maximise(x, posterior.detach() if gradient == "last" else posterior, covariance, floor, shrinkage)
+        mixture = maximise(x, posterior.detach() if gradient == "last" else posterior, "full", floor, shrinkage)
     return mixture
 
 

@@ -12,7 +12,7 @@ from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, RepresentationSpec
 from mmbench.layers import Dropout, TemporalProjection, adaptive_average
 from mmbench_decalign.config import DecAlignConfig
-from mmbench_decalign.transformer import Transformer
+from mmbench_decalign.transformer import Transformer, positioned
 
 KERNEL_SIZE, ATTENTION_DROPOUT = 5, 0.1  # of a modality that the config does not name
 Value = TypeVar("Value", int, float)
@@ -67,11 +67,12 @@ class DecAlign(FusionModel):
         """Features (B, T_m, d_m) by modality -> prediction, encoded, common and unique sequences."""
         encoded = self._encode(batch.inputs)
         if self.config.decouple:
-            unique = {m: _masked(self.unique_encoders[m](x.values), x.mask) for m, x in encoded.items()}
-            common = {m: _masked(self.common_encoder(x.values), x.mask) for m, x in encoded.items()}
+            unique = {m: self._split(self.unique_encoders[m], x) for m, x in encoded.items()}
+            common = {m: self._split(self.common_encoder, x) for m, x in encoded.items()}
         else:
             unique, common = encoded, {}
-        refined = [self.transformers[m](unique[m], self._others(unique, m)).mean() for m in self.modalities]  # M x (B, d)
+        streams = {m: positioned(x) for m, x in unique.items()}
+        refined = [self.transformers[m](streams[m], self._others(streams, m)).mean() for m in self.modalities]  # M x (B, d)
         fused = torch.cat([*refined, *(x.mean() for x in common.values())], dim=-1)  # (B, 2Md)
         prediction = self.head(fused)  # (B, outputs)
         return Representation(
@@ -96,6 +97,11 @@ class DecAlign(FusionModel):
     def _drop_text(self, modality: str, x: Sequence) -> Sequence:
         return Sequence(self.text_dropout(x.values), x.mask) if modality == "text" else x
 
+    def _split(self, encoder: nn.Module, x: Sequence) -> Sequence:
+        """Zeros where a frame is not real: encoded frames are so, and a single linear layer without a bias keeps them."""
+        values = encoder(x.values)
+        return Sequence(values if self.config.encoder_depth == 1 else values * x.mask.unsqueeze(-1), x.mask)
+
     def _others(self, sequences: Mapping[str, Sequence], modality: str) -> list[Sequence] | None:
         """The context of a modality's transformer; with a single modality, cross attention is self attention."""
         return [x for m, x in sequences.items() if m != modality] if self.config.context == "cross" else None
@@ -113,10 +119,6 @@ def _encoder(width: int, depth: int) -> nn.Module:
     for _ in range(depth - 1):
         layers += [nn.GELU(), nn.LayerNorm(width), nn.Linear(width, width, bias=False)]
     return nn.Sequential(*layers)
-
-
-def _masked(values: Tensor, mask: Tensor) -> Sequence:
-    return Sequence(values * mask.unsqueeze(-1), mask)
 
 
 def _at_least_one(mask: Tensor) -> Tensor:

@@ -49,25 +49,28 @@ def mmd(z: Tensor, bandwidth: float | Literal["median"] = "median", estimator: L
     square = flat.square().sum(-1)
     distance = (square.unsqueeze(1) + square - 2 * flat @ flat.T).clamp(min=0.0)  # (MN, MN)
     distance = distance.masked_fill(torch.eye(len(flat), dtype=torch.bool, device=z.device), 0.0)
-    blocks = distance.unflatten(0, (modalities, samples)).unflatten(2, (modalities, samples))  # (M, N, M, N)
+    blocks = distance.unflatten(0, (modalities, samples)).unflatten(2, (modalities, samples)).transpose(1, 2)  # (M, M, N, N)
+    own = blocks.diagonal().movedim(-1, 0).unsqueeze(1)  # (M, 1, N, N)
+    variance = _median(blocks.detach()) if bandwidth == "median" else blocks.new_full((1, 1), bandwidth**2)  # (M, M), or one for all
+    rate = (-0.5 / variance)[..., None, None]
+    cross = torch.exp(rate * blocks).sum((-2, -1))  # (M, M): Σ k(x, y) of each pair, twice
+    same = torch.exp(rate * own).sum((-2, -1)).expand_as(cross)  # Σ k(x, x') of the first, with the bandwidth of the pair
+    within = same / samples**2 if estimator == "biased" else (same - samples) / (samples * (samples - 1))
+    pair = 1 - torch.eye(modalities, dtype=z.dtype, device=z.device)
+    return ((within - cross / samples**2) * pair).sum() * (2 / (modalities * (modalities - 1)))
+
+
+def _median(blocks: Tensor) -> Tensor:
+    """Median of the squared distances between different members of the 2N samples of each pair: (M, M, N, N) -> (M, M), 1 on the diagonal."""
+    modalities, samples = blocks.shape[0], blocks.shape[-1]
+    below = torch.ones(samples, samples, dtype=torch.bool, device=blocks.device).tril()
+    half = blocks.diagonal().movedim(-1, 0).masked_fill(below, torch.inf)  # (M, N, N): every distance once; what is infinite does not count
     pairs = list(combinations(range(modalities), 2))
-    union = torch.stack([torch.stack([blocks[i, :, i], blocks[j, :, j], blocks[i, :, j]]) for i, j in pairs])  # (P, 3, N, N): xx, yy, xy
-    variance = _median(union.detach()) if bandwidth == "median" else torch.full_like(union[:, 0, 0, 0], bandwidth**2)  # (P,)
-    kernel = torch.exp(-union / (2 * variance[:, None, None, None]))
-    total = kernel.sum((-2, -1))  # (P, 3)
-    xy = total[:, 2] / samples**2
-    if estimator == "biased":
-        same = (total[:, 0] + total[:, 1]) / samples**2
-    else:
-        same = (total[:, 0] + total[:, 1] - 2 * samples) / (samples * (samples - 1))
-    return (same - 2 * xy).mean()
-
-
-def _median(union: Tensor) -> Tensor:
-    """Median of the squared distances between different members of the 2N samples: (P, 3, N, N) -> (P,)."""
-    samples = union.shape[-1]
-    diagonal = torch.eye(samples, dtype=torch.bool, device=union.device)
-    inside = union[:, :2].masked_fill(diagonal, torch.inf)  # (P, 2, N, N): every distance twice, and 2N that must not count
-    every = torch.cat([inside, union[:, 2:], union[:, 2:]], dim=1).flatten(1).sort(-1).values  # (P, 4N²)
-    middle = samples * (2 * samples - 1)  # half of what counts
-    return every[:, middle - 1 : middle + 1].mean(-1).clamp(min=LEAST_VARIANCE)
+    union = torch.stack([torch.stack([half[i], half[j], blocks[i, j]]) for i, j in pairs])  # (P, 3, N, N)
+    every = union.flatten(1).sort(-1).values  # (P, 3N²)
+    count = samples * (2 * samples - 1)  # of those that are finite
+    median = every[:, (count - 1) // 2 : count // 2 + 1].mean(-1).clamp(min=LEAST_VARIANCE)  # (P,)
+    result = median.new_ones(modalities, modalities)
+    for value, (i, j) in zip(median, pairs, strict=True):
+        result[i, j] = result[j, i] = value
+    return result

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mmbench.batch import Sequence
 from mmbench.layers import Dropout, attention, rank, sinusoids
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Which frames may be attended to: `allowed` (B, 1, 1, S) bool; `anything` (B, 1, 1) bool, False where there are none and all are allowed."""
+
+    allowed: Tensor
+    anything: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor) -> Keys:
+        """From the mask (B, S) of the keys, once for all blocks."""
+        anything = mask.any(1, keepdim=True)  # (B, 1)
+        return cls((mask | ~anything)[:, None, None, :], anything.unsqueeze(-1))
 
 
 class Block(nn.Module):
@@ -23,54 +41,69 @@ class Block(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), Dropout(relu_dropout), nn.Linear(4 * width, width)
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(inplace=True), Dropout(relu_dropout), nn.Linear(4 * width, width)
         )
         self.dropout = Dropout(residual_dropout)
 
-    def forward(self, x: Tensor, context: Tensor | None, mask: Tensor) -> Tensor:
-        """`context` (B, S, d), or None for x itself; `mask` (B, S) bool, True on the frames that may be attended to."""
-        x = x + self.dropout(self._attend(x, context, mask))
+    def forward(self, x: Tensor, key_value: Tensor | None, keys: Keys) -> Tensor:
+        """`key_value` (B, S, 2d): keys and values of the context, made by `context_key_values`; None for x's own."""
+        x = x + self.dropout(self._attend(x, key_value, keys))
         return x + self.dropout(self.feed_forward(x))
 
-    def _attend(self, x: Tensor, context: Tensor | None, mask: Tensor) -> Tensor:
+    def _attend(self, x: Tensor, key_value: Tensor | None, keys: Keys) -> Tensor:
         normed = self.attention_norm(x)
         query = self._split(self.query(normed))  # (B, heads, T, d/heads)
-        key, value = self.key_value(normed if context is None else self.attention_norm(context)).chunk(2, dim=-1)
-        anything = mask.any(1, keepdim=True)  # (B, 1); without a key to attend to, the result is zero
-        allowed = (mask | ~anything)[:, None, None, :]  # (B, 1, 1, S)
+        key, value = (self.key_value(normed) if key_value is None else key_value).chunk(2, dim=-1)
         rate = self.attention_dropout if self.training else 0.0
-        attended = attention(query, self._split(key), self._split(value), allowed, rate)
-        return self.output(attended.transpose(1, 2).flatten(2)) * anything.unsqueeze(-1)  # (B, T, d)
+        attended = attention(query, self._split(key), self._split(value), keys.allowed, rate)
+        output = self.output(attended.transpose(1, 2).flatten(2))  # (B, T, d)
+        return output if key_value is None else output * keys.anything  # a sample without own frames is left out of every mean anyway
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, T, d/heads)
 
 
 class Transformer(nn.Module):
-    """`layers` blocks and a last LayerNorm over one modality: (B, T, d) -> (B, T, d).
-
-    Inputs are scaled by √d and get sinusoidal positions, counted over real frames, so that padding moves nothing (Tsai et al. 2019).
-    """
+    """`layers` blocks and a last LayerNorm over one modality: (B, T, d) -> (B, T, d)."""
 
     def __init__(
         self, width: int, heads: int, layers: int, attention_dropout: float, relu_dropout: float, residual_dropout: float, embed_dropout: float
     ):
         super().__init__()
-        self.scale = math.sqrt(width)
         self.embed_dropout = Dropout(embed_dropout)
         self.blocks = nn.ModuleList(Block(width, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Sequence, others: list[Sequence] | None = None) -> Sequence:
-        """With `others`, keys and values are their frames joined in time, the same in every block; otherwise x's own, block by block."""
-        values = self._embed(x)
-        context, mask = None, x.mask
+        """With `others`, keys and values are their frames joined in time, the same in every block; otherwise x's own, block by block.
+
+        All come from `positioned`. Frames that are not real hold anything finite.
+        """
+        values, mask = self.embed_dropout(x.values), x.mask
+        key_values: Ordered[Tensor | None] = [None] * len(self.blocks)
         if others:
-            context = torch.cat([self._embed(other) for other in others], dim=1)  # (B, ΣT, d)
             mask = torch.cat([other.mask for other in others], dim=1)  # (B, ΣT)
-        for block in self.blocks:
-            values = block(values, context, mask)
+            key_values = context_key_values(self.embed_dropout(torch.cat([other.values for other in others], dim=1)), self.blocks)
+        keys = Keys.of(mask)
+        for block, key_value in zip(self.blocks, key_values, strict=True):
+            values = block(values, key_value, keys)
         return Sequence(self.norm(values), x.mask)
 
-    def _embed(self, x: Sequence) -> Tensor:
-        return self.embed_dropout(self.scale * x.values + sinusoids(rank(x.mask), x.values.shape[-1]))
+
+def positioned(x: Sequence) -> Sequence:
+    """x·√d and sinusoidal positions, counted over real frames, so that padding moves nothing: (B, T, d) -> (B, T, d). Source: Tsai et al. 2019."""
+    width = x.values.shape[-1]
+    return Sequence(torch.add(sinusoids(rank(x.mask), width), x.values, alpha=math.sqrt(width)), x.mask)
+
+
+def context_key_values(context: Tensor, blocks: Iterable[nn.Module]) -> tuple[Tensor, ...]:
+    """key_value(attention_norm(context)) of each block: (B, S, d) -> a tensor (B, S, 2d) for each block.
+
+    The context is the same for all blocks, so it is normalised once, n(c), and goes through one product with all their weights:
+    W (g ∘ n(c) + h) + b = (W diag g) n(c) + (W h + b), where g and h are the scale and the shift of a block's norm.
+    """
+    pairs = [(block.key_value, block.attention_norm) for block in blocks if isinstance(block, Block)]
+    weight = torch.cat([linear.weight * norm.weight for linear, norm in pairs])  # (2d·blocks, d)
+    bias = torch.cat([torch.addmv(linear.bias, linear.weight, norm.bias) for linear, norm in pairs])  # (2d·blocks,)
+    norm = pairs[0][1]
+    return F.linear(F.layer_norm(context, norm.normalized_shape, eps=norm.eps), weight, bias).chunk(len(pairs), dim=-1)

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmbench_decalign.mixture import Mixture
 
+LARGEST_PLAN = 2 * 2**30  # bytes that the plan and all that comes with it may take
+COPIES = 10  # tensors of the size of the plan at one time: cost, plan, those of a sweep and of the rounding, gradients
 CHECK_EVERY = 5  # sweeps between two looks at the marginals; the same on every device, so that all stop at the same sweep
 
 
@@ -19,15 +21,19 @@ def gaussian_cost(mixture: Mixture, reduction: Literal["mean", "sum"] = "sum") -
 
     The squared 2-Wasserstein distance between Gaussians. With diagonal covariances the trace is Σ_f (σ_i - σ_j)². `mean` divides by d. Source: Eq. 6.
     """
-    pairs = list(combinations(range(mixture.means.shape[0]), 2))
-    left = [torch.stack([part[i] for i, _ in pairs]).unsqueeze(2) for part in (mixture.means, mixture.covariances)]  # (P, K, 1, ...)
-    right = [torch.stack([part[j] for _, j in pairs]).unsqueeze(1) for part in (mixture.means, mixture.covariances)]  # (P, 1, K, ...)
-    cost = (left[0] - right[0]).square().sum(-1)  # (P, K, K)
-    if mixture.covariances.dim() == 3:
-        cost = cost + (left[1].sqrt() - right[1].sqrt()).square().sum(-1)
-    else:
-        cost = cost + bures(left[1], right[1])
+    diagonal = mixture.covariances.dim() == 3
+    centres = torch.cat([mixture.means, mixture.covariances.sqrt()], dim=-1) if diagonal else mixture.means  # (M, K, d or 2d)
+    left, right = _pairs(centres)
+    cost = (left - right).square().sum(-1)  # (P, K, K)
+    if not diagonal:
+        cost = cost + bures(*_pairs(mixture.covariances))
     return cost / mixture.means.shape[-1] if reduction == "mean" else cost
+
+
+def _pairs(parts: Tensor) -> tuple[Tensor, Tensor]:
+    """The two members of each pair i < j: (M, K, ...) -> (P, K, 1, ...), (P, 1, K, ...)."""
+    first, second = zip(*combinations(parts.unbind(), 2), strict=True)
+    return torch.stack(first).unsqueeze(2), torch.stack(second).unsqueeze(1)
 
 
 def bures(a: Tensor, b: Tensor) -> Tensor:
@@ -61,6 +67,26 @@ def joint_cost(pair_costs: Tensor, modalities: int) -> Tensor:
     for cost, (i, j) in zip(pair_costs, combinations(range(modalities), 2), strict=True):
         total = total + cost.reshape([size if axis in (i, j) else 1 for axis in range(modalities)])
     return total
+
+
+def plan_bytes(prototypes: int, modalities: int, unrolled: int = 0) -> int:
+    """Memory of a plan and its gradient: 8 K^M (10 + M·sweeps) bytes; `unrolled` sweeps keep a tensor for each marginal, others none."""
+    return torch.float64.itemsize * prototypes**modalities * (COPIES + modalities * unrolled)
+
+
+def refuse_too_large(prototypes: int, modalities: int, unrolled: int = 0) -> None:
+    """Raises ValueError where `plan_bytes` is above `LARGEST_PLAN`.
+
+    Work and memory of a sweep grow as K^M: with three modalities K = 64 is slow and K = 250 the most, with five K = 30, and K = 7 ends at M = 8
+    (envelope gradient).
+    """
+    size = plan_bytes(prototypes, modalities, unrolled)
+    if size > LARGEST_PLAN:
+        instead = "lower num_prototypes, use fewer modalities" + (", take `gradient: envelope` or lower iterations" if unrolled else "")
+        raise ValueError(
+            f"prototype_transport: with K = {prototypes} prototypes and M = {modalities} modalities a plan has K^M = {prototypes**modalities} "
+            f"entries and needs {size / 2**30:.1f} GiB with its gradient, of which {LARGEST_PLAN / 2**30:.0f} GiB are allowed: {instead}"
+        )
 
 
 def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tensor | float, iterations: int = 50, tolerance: float = 1e-4) -> Tensor:
