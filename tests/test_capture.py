@@ -259,7 +259,7 @@ def test_what_cannot_be_recorded_ends_the_run_and_names_its_place(run, toy_confi
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool, stream: Recorder())
     monkeypatch.setattr(capture, "record", lambda body, stream, pool: RECORD(body, "a stream", pool))
     patched(monkeypatch, toy_parts.Pull, lambda loss: loss.seen.item())
-    with pytest.raises(RunError, match=r"cannot be captured as a CUDA graph at test_capture.py:\d+ \(.*not permitted.*\); set it to false"):
+    with pytest.raises(RunError, match=r"cannot be captured as a CUDA graph, at test_capture.py:\d+ \(.*not permitted.*\); set it to false"):
         run(toy_config(losses=LOSSES, training=toy_training()), True)
 
 

@@ -77,12 +77,10 @@ class CapturedStep(Step):
             return
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
-        try:
-            with torch.cuda.stream(self.stream), super().begin(epoch):
-                self._prepare()
-                yield
-        finally:
-            current.wait_stream(self.stream)
+        with torch.cuda.stream(self.stream), super().begin(epoch):
+            self._prepare()
+            yield
+        current.wait_stream(self.stream)
 
     def _prepare(self) -> None:
         """The weights of the epoch; and parameters without gradients, to see from its first batch which ones get one."""
@@ -174,11 +172,14 @@ def record(body: Callable[[], None], stream: Any, pool: Any) -> Callable[[], Non
     try:
         with torch.cuda.graph(graph, pool=pool, stream=stream):
             body()
-    except Exception as error:  # torch's state of the device is not to be relied on after it
-        place = next((frame for frame in reversed(traceback.extract_tb(error.__traceback__)) if "/torch/" not in frame.filename), None)
-        where = f" at {Path(place.filename).name}:{place.lineno}" if place else ""
-        reason = one_line(error)[:200]
-        raise RunError(f"training.compile: a step cannot be captured as a CUDA graph{where} ({reason}); set it to false") from error
+    except Exception as error:  # what torch knows of the device is not to be relied on any more, so the run cannot go on without graphs
+        cause: BaseException = error
+        while cause.__context__ is not None:  # the end of a failed capture fails, too
+            cause = cause.__context__
+        place = next(frame for frame in reversed(traceback.extract_tb(cause.__traceback__)) if "/torch/" not in frame.filename)
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        reason = one_line(cause)[:200]
+        raise RunError(f"training.compile: a step cannot be captured as a CUDA graph, at {where} ({reason}); set it to false") from error
     replay: Callable[[], None] = graph.replay
     return replay
 
