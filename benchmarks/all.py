@@ -46,6 +46,5 @@ def recorded(path: Path) -> bool:
     return not content["quick"] and content["commit"] == commit()
 
 
-
 if __name__ == "__main__":
     main()

@@ -14,6 +14,7 @@ import json
 import os
 import statistics
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,12 @@ def build_encoder(folder: Path, layers: int, width: int) -> None:
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
-    sizes = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": max(1, width // 64), "intermediate_size": 4 * width}
+    sizes: dict[str, Any] = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": max(1, width // 64),
+        "intermediate_size": 4 * width,
+    }
     BertModel(BertConfig(**sizes)).save_pretrained(folder)
 
 
@@ -148,13 +154,13 @@ def finetuned(config: str, overrides: list[str], encoder: str, mean_length: floa
     for turn in range(steps + 1):
         for name, (own, training) in ways.items():
             stepper.training = training
-            times[name].append(timed(lambda own=own: stepper(own[turn % len(own)])))  # type: ignore[misc]
+            times[name].append(timed(partial(stepper, own[turn % len(own)])))
     found = {name: spread(seconds[1:]) for name, seconds in times.items()}
     return {"steps": found, "gain": {name: round(found["padded"]["median_ms"] / own["median_ms"], 2) for name, own in found.items()}, "bf16": fast}
 
 
 def frozen(config: str, overrides: list[str], encoder: str, mean_length: float, steps: int) -> dict[str, Any]:
-    """Epochs of a model on the cached features of a frozen encoder and on precomputed features of the same shape, in turn; and what the cache costs."""
+    """Epochs on the cached features of a frozen encoder and on precomputed features of the same shape, in turn; and what the cache costs."""
     import torch
     from stepping import Stepper
 

@@ -83,7 +83,7 @@ def measure(config: str, overrides: list[str], epochs: int, threads: int) -> dic
     import torch
 
     from mmbench import worker
-    from mmbench.training import checkpoint, loop
+    from mmbench.training import checkpoint, loop, step
     from mmbench.training.network import Network
     from mmbench.training.tensors import TensorSplit
 
@@ -98,7 +98,8 @@ def measure(config: str, overrides: list[str], epochs: int, threads: int) -> dic
     for kind in (torch.optim.Adam, torch.optim.AdamW):
         clock.wrap(kind, "step", MODEL)
         clock.wrap(kind, "zero_grad", MODEL)
-    clock.wrap(loop, "gradient_norms", "gradient norms, once an epoch")
+    clock.wrap(step, "task_loss", MODEL)
+    clock.wrap(step, "gradient_norms", "gradient norms, once an epoch")
     clock.wrap(torch, "save", "checkpoints")
     clock.wrap(checkpoint, "write", "checkpoints")
     original = loop.fit

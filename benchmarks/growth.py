@@ -12,7 +12,7 @@ import json
 import math
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def main(configs: tuple[str, ...], seconds: float, request: str | None, threads:
     lengths, batches, sizes = ((4, 8, 16), (2, 4, 8), (100, 200, 400)) if quick else (LENGTHS, BATCHES, SIZES)
     categories, modalities = ((3, 4, 5), (2, 3)) if quick else (CATEGORIES, MODALITIES)
     common = {"seconds": 0.0 if quick else seconds, "threads": threads}
-    columns = []
+    columns: list[dict[str, Any]] = []
     for config in configs or (shipped_configs("mosi")[:1] if quick else shipped_configs("mosi")):
         for against, points in (("length", lengths), ("batch", batches)):
             columns.append({"what": config, "against": against, "points": points})
@@ -223,7 +223,9 @@ def size(manifest: str, samples: int, seconds: float, threads: int) -> dict[str,
         stepping.append(timed(lambda kept=kept: stepper(kept[0])))  # type: ignore[misc]
     after = memory()
     return {
-        "data_mb": round(sum(part.values.nbytes + part.mask.nbytes for split in opened[0].splits.values() for part in split.inputs.values()) / 2**20, 1),
+        "data_mb": round(
+            sum(part.values.nbytes + part.mask.nbytes for split in opened[0].splits.values() for part in split.inputs.values()) / 2**20, 1
+        ),
         "simulated_s": round(built, 2),
         "open_s": round(seconds_open, 3),
         "batch_ms": round(1000 * statistics.median(batching), 3),
@@ -233,7 +235,7 @@ def size(manifest: str, samples: int, seconds: float, threads: int) -> dict[str,
     }
 
 
-CHILDREN = {"model": model, "losses": losses, "size": size}
+CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"model": model, "losses": losses, "size": size}
 
 
 if __name__ == "__main__":

@@ -24,10 +24,10 @@ LARGE = ("1024 x 1024 x 1024", "1600 x 768 x 3072")
 """The products whose rate counts as the machine's: the better of both."""
 
 
-def options(threads: int = 1) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def options(threads: int = 1) -> Callable[[Any], Any]:
     """``--threads``, ``--out`` and ``--quick``, which every benchmark has."""
 
-    def add(command: Callable[..., None]) -> Callable[..., None]:
+    def add(command: Any) -> Any:
         for option in (
             click.option("--quick", is_flag=True, help="A tiny run, to see that the command works; its figures mean nothing."),
             click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the figures. Default: benchmarks/results."),

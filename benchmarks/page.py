@@ -42,23 +42,23 @@ def main(results: Path, page: Path, check: bool) -> None:
 
 
 def render(template: str, results: Path) -> str:
-    """The template with a table in place of each ``{{name}}``, or ``{{name of file}}`` where several files have such a table."""
+    """The template with a table in place of each ``{{name}}``."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
 
     def table(match: re.Match[str]) -> str:
-        name, _, file = match.group(1).partition(" of ")
-        maker, own = TABLES[name]
-        path = results / f"{file or own}.json"
-        if not path.is_file():
-            return f"*Not recorded yet: `python benchmarks/{file or own}.py`.*"
-        return maker(json.loads(path.read_text(encoding="utf-8")))
+        name = match.group(1)
+        if name in OF_ALL:
+            return OF_ALL[name](found)
+        maker, file = TABLES[name]
+        return maker(found[file]) if file in found else f"*Not recorded yet: `python benchmarks/{file}.py`.*"
 
-    return re.sub(r"\{\{([a-z_ ]+)\}\}", table, template)
+    return re.sub(r"\{\{([a-z_]+)\}\}", table, template)
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A table in Markdown; numbers to the right."""
     body = [[str(cell) for cell in row] for row in rows]
-    right = [all(re.match(r"[-–x≥]?\d|–|$", row[i]) for row in body) and i > 0 for i in range(len(head))]
+    right = [all(re.match(r"[-x]?\d|-?$", row[i]) for row in body) and i > 0 for i in range(len(head))]
     lines = [head, ["--:" if number else "---" for number in right], *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -66,7 +66,7 @@ def grid(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """Three significant digits at least, and no more decimals than they need."""
     if value is None:
-        return "–"
+        return "-"
     if abs(value) >= 100:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.{digits}g}"
@@ -74,7 +74,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def ms(spread: Figures) -> str:
     """Median with the fastest and the slowest."""
-    return f"{number(spread['median_ms'])} ({number(spread['min_ms'])}–{number(spread['max_ms'])})"
+    return f"{number(spread['median_ms'])} ({number(spread['min_ms'])}-{number(spread['max_ms'])})"
 
 
 def percent(share: float) -> str:
@@ -82,15 +82,52 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if abs(share) < 0.1 else f"{100 * share:.0f} %"
 
 
-def source(figures: Figures) -> str:
-    """One line on where figures come from."""
-    machine = figures["machine"]
-    quick = "**A quick run, whose figures mean nothing.** " if figures["quick"] else ""
-    cores = f"{machine['cores']} core{'s' * (machine['cores'] > 1)}"
-    return (
-        f"{quick}{machine['processor']}, {', '.join(machine['instructions']) or 'no AVX2'}, {cores}, {machine['memory_gib']} GiB; torch {machine['torch']}, "
-        f"{figures['threads']} thread{'s' * (figures['threads'] > 1)}; {figures['date']}, commit {figures['commit'] or 'unknown'}; SIMULATED data."
-    )
+def records(found: Mapping[str, Any]) -> str:
+    """What was recorded where and when."""
+    rows = []
+    for name, figures in found.items():
+        if not isinstance(figures, dict) or "machine" not in figures:
+            continue
+        machine = figures["machine"]
+        who = f"{machine['processor']}, {' '.join(machine['instructions'])}, {machine['cores']} cores, {machine['memory_gib']} GiB"
+        quick = " **(a quick run: its figures mean nothing)**" if figures["quick"] else ""
+        commit = figures["commit"] or "unknown"
+        rows.append([f"`{name}`{quick}", who, f"torch {machine['torch']}", figures["threads"], figures["date"], commit])
+    return grid(["figures", "machine", "versions", "threads", "date", "commit"], rows) if rows else "*Nothing was recorded yet.*"
+
+
+def glance(found: Mapping[str, Any]) -> str:
+    """What was aimed at, and what was found."""
+    rows: list[list[str]] = []
+    if "steps" in found:
+        measured = [row for row in found["steps"]["rows"] if "step" in row]
+        losses, shares = [row["losses_share"] for row in measured], [row["share_of_machine"] for row in measured]
+        rows.append(["alignment losses, share of a step", "< 10 %", f"at most {percent(max(losses))}"])
+        reached = sum(share >= 1 / 3 for share in shares)
+        least = f"{percent(min(shares))} to {percent(max(shares))}; {reached} of {len(shares)} reach it"
+        rows.append(["products of a step, share of the matrix rate", "a third, or a reason", least])
+    if "epoch" in found:
+        rows += [[f"outside the model, `{row['config']}`", "< 3 % of an epoch", percent(row["outside_share"])] for row in found["epoch"]["rows"]]
+    start = found["start"]["rows"] if "start" in found else {}
+    if "second" in start:
+        plan, worker = start["second"]["plan"], start["second"]["worker"]
+        rows.append(["second start to the first batch, beyond importing torch", "< 1 s", f"{number(plan['seconds'])} + {number(worker['rest_s'])} s"])
+        beyond = f"{number(start['pass']['rss'] - start['torch_mb'])} MiB"
+        rows.append(["memory after a pass over the data, beyond torch's", f"< {number(start['data_mb'] + 300)} MiB", beyond])
+    if start:
+        slowest = min(row["median_ms"] for name, row in start["loaders"].items() if name not in ("ours", "0 workers"))
+        rows.append(["batching an epoch against workers", "x10", f"x{number(slowest / start['loaders']['ours']['median_ms'])} and more"])
+    if "encoders" in found:
+        for row in found["encoders"]["rows"]:
+            if row["finetune"]:
+                rows.append([f"fine-tuned encoder, `{row['config']}`, against padding", "x1.8", f"x{number(row['gain']['slices'])}"])
+            else:
+                rows.append([f"frozen encoder, `{row['config']}`, against precomputed features", "1.05", number(row["ratio"])])
+    if "jobs" in found:
+        settings = found["jobs"]["settings"]
+        equal = "equal" if settings["equal"] else "not equal"
+        rows.append(["seeds side by side against all threads for one", "x1.4, equal numbers", f"x{number(settings['speedup'])}, {equal}"])
+    return grid(["what", "aim", "found"], rows) if rows else "*Nothing was recorded yet.*"
 
 
 def steps(figures: Figures) -> str:
@@ -107,8 +144,8 @@ def steps(figures: Figures) -> str:
 
 def _step(row: Figures) -> list[str]:
     if "problem" in row:
-        return [row["config"], row["problem"].rpartition(": ")[2], *["–"] * 6]
-    own = [percent(row["losses_share"]) if row["losses_share"] else "–", f"{row['parameters']:,}".replace(",", " "), number(row["gflop"])]
+        return [row["config"], row["problem"].rpartition(": ")[2], *["-"] * 6]
+    own = [percent(row["losses_share"]) if row["losses_share"] else "-", f"{row['parameters']:,}".replace(",", " "), number(row["gflop"])]
     return [row["config"], ms(row["step"]), *own, percent(row["share_of_machine"]), number(row["operator_calls"], 4), number(row["peak_mb"])]
 
 
@@ -126,7 +163,7 @@ def rates(figures: Figures) -> str:
     body = []
     for name in measured[0] if measured else ():
         values = sorted(found[name] for found in measured)
-        body.append([name, f"{number(values[len(values) // 2])} ({number(values[0])}–{number(values[-1])})"])
+        body.append([name, f"{number(values[len(values) // 2])} ({number(values[0])}-{number(values[-1])})"])
     return grid(["rows x inner x columns", "GFLOP/s"], body)
 
 
@@ -181,13 +218,17 @@ def jobs(figures: Figures) -> str:
     """Seeds side by side."""
     settings = figures["settings"]
     body = [
-        [f"`--jobs {row['jobs']}`, {row['threads']} thread{'s' * (row['threads'] > 1)} each", number(row["seconds"]), number(3600 * settings["seeds"] / row["seconds"])]
+        [
+            f"`--jobs {row['jobs']}`, {row['threads']} thread{'s' * (row['threads'] > 1)} each",
+            number(row["seconds"]),
+            number(3600 * settings["seeds"] / row["seconds"]),
+        ]
         for row in figures["rows"]
     ]
     equal = "equal to the last bit" if settings["equal"] else "**not equal**"
     return (
-        f"`{settings['config']}`, {settings['seeds']} seeds of {settings['epochs']} epochs: x{number(settings['speedup'])} the throughput of one run with all threads. "
-        f"Scores and predictions of `--jobs {settings['jobs']}` and of `--jobs 1` at the same number of threads are {equal}.\n\n"
+        f"`{settings['config']}`, {settings['seeds']} seeds of {settings['epochs']} epochs: x{number(settings['speedup'])} the throughput of one run "
+        f"with all threads. Scores and predictions of `--jobs {settings['jobs']}` and of `--jobs 1` at the same number of threads are {equal}.\n\n"
         f"{grid(['way', 'seconds in all', 'runs per hour'], body)}"
     )
 
@@ -223,7 +264,7 @@ def growth(figures: Figures, chosen: Callable[[Figures], bool]) -> str:
     for found in columns:
         name = found["what"].removeprefix("loss ")
         if "problem" in found:
-            body.append([name, *["–"] * len(points), "–", found["problem"].rpartition(": ")[2]])
+            body.append([name, *["-"] * len(points), "-", found["problem"].rpartition(": ")[2]])
             continue
         times = [number(value) for value in found["ms"]] + ["refused"] * (len(points) - len(found["ms"]))
         body.append([name, *times, number(found["exponent"], 2), number(found["products_exponent"], 2)])
@@ -236,7 +277,7 @@ def sizes(figures: Figures) -> str:
     names = ("data_mb", "open_s", "batch_ms", "step_ms", "own_memory_mb", "mapped_mb")
     body = []
     for row in figures["rows"]["data"]:
-        values = [number(row[name]) for name in names] if "problem" not in row else [row["problem"], *["–"] * (len(names) - 1)]
+        values = [number(row[name]) for name in names] if "problem" not in row else [row["problem"], *["-"] * (len(names) - 1)]
         body.append([f"{row['samples']:,}".replace(",", " "), *values])
     return grid(head, body)
 
@@ -246,7 +287,6 @@ def _against(kind: str, loss: bool) -> tuple[Callable[[Any], str], str]:
 
 
 TABLES: dict[str, tuple[Callable[[Any], str], str]] = {
-    "source": (source, "steps"),
     "steps": (steps, "steps"),
     "parts": (parts, "steps"),
     "rates": (rates, "steps"),
@@ -264,6 +304,8 @@ TABLES: dict[str, tuple[Callable[[Any], str], str]] = {
     "loss_modalities": _against("M", True),
     "sizes": (sizes, "growth"),
 }
+
+OF_ALL: dict[str, Callable[[Mapping[str, Any]], str]] = {"glance": glance, "records": records}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class _Enough(BaseException):
 def worker(folder: str, started: float, whole: bool) -> dict[str, Any]:
     """Start a run as an executor does, up to its first batch, or over all batches of an epoch without computing anything."""
     begun = time.time()
-    import torch
+    import torch  # noqa: F401
 
     imported = time.time()
     from mmbench import worker as process
@@ -134,8 +135,8 @@ def worker(folder: str, started: float, whole: bool) -> dict[str, Any]:
         found.update(torch_s=round(imported - begun, 3), rest_s=round(time.time() - imported, 3), interpreter_s=round(begun - started, 3), **memory())
         raise _Enough
 
-    def every(self: TensorSplit, size: int, order: torch.Tensor | None = None) -> Any:
-        seconds = timed(lambda: [None for _ in batches(self, size, order)])
+    def every(self: TensorSplit, size: int, *arguments: Any, **named: Any) -> Any:
+        seconds = timed(lambda: [None for _ in batches(self, size, *arguments, **named)])
         found.update(seconds=round(seconds, 3), batches=-(-self.size // size), **memory())
         raise _Enough
 
@@ -186,7 +187,7 @@ def loaders(samples: int | None, quick: bool) -> dict[str, Any]:
     return found
 
 
-CHILDREN = {"torch": import_torch, "plan": plan, "worker": worker, "loaders": loaders}
+CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"torch": import_torch, "plan": plan, "worker": worker, "loaders": loaders}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from mmbench.batch import Batch, Representation
 from mmbench.component import FitContext, InputSpec
 from mmbench.resolve import Resolved
-from mmbench.training.loop import autocast
 from mmbench.training.network import Network, task_loss
 from mmbench.training.optim import Schedule, build_optimizer
 from mmbench.training.seeds import make_deterministic, order
+from mmbench.training.step import autocast
 
 PARTS = ("forward", "losses", "backward", "clip", "optimizer")
 
@@ -76,7 +77,7 @@ def products(call: Callable[[], Any]) -> float:
 
     Counted by torch's `FlopCounterMode`, which sees every call of a product, also those inside autograd functions of our own. What it does not know
     is added by formula: fused LSTM layers, 2·T·B·4h·(d+h) forward and twice that backward, and the fused attention of CPUs, 4·T·S·d per head
-    forward and 2.5 times that backward. Not counted: elementwise work, softmax, norms, dropout, sorting, eigenvalues.
+    forward and twice that backward. Not counted: elementwise work, softmax, norms, dropout, sorting, eigenvalues.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -107,7 +108,7 @@ def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *
 
 
 def _attention_backward(gradient: Any, query: Sequence[int], key: Sequence[int], value: Sequence[int], *rest: Any, **named: Any) -> int:
-    return _attention(query, key, value) * 5 // 2
+    return 2 * _attention(query, key, value)
 
 
 def operator_calls(call: Callable[[], Any]) -> int:
@@ -121,8 +122,6 @@ def operator_calls(call: Callable[[], Any]) -> int:
 
 def leaves(representation: Representation) -> list[Tensor]:
     """Replace the features that losses read by leaves that ask for gradients; returns these."""
-    import dataclasses
-
     found = []
     for field in ("encoded", "common", "unique"):
         sequences = getattr(representation, field)

@@ -126,6 +126,5 @@ def measure(config: str, overrides: list[str], seconds: float, quick: bool) -> d
     }
 
 
-
 if __name__ == "__main__":
     main()

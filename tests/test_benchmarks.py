@@ -1,0 +1,105 @@
+"""The commands in benchmarks/ work, count what they say, and the page of their figures is up to date. No time is asserted."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+PLUGINS = ("mmbench_baselines", "mmbench_decalign", "mmbench_extractors", "mmbench_slad")
+
+
+def module(name: str) -> ModuleType:
+    """A module of the benchmarks, which are no package."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+
+
+def test_the_page_is_what_the_recorded_figures_make() -> None:
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "page.py"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_page_of_other_figures_is_noticed(tmp_path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "page.py"), "--results", str(tmp_path), "--page", str(tmp_path / "page.md")]
+    assert subprocess.run([*command, "--check"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    assert subprocess.run([*command, "--check"], capture_output=True, check=False).returncode == 0
+    assert "Not recorded yet: `python benchmarks/steps.py`" in (tmp_path / "page.md").read_text(encoding="utf-8")
+
+
+def test_no_recorded_figures_are_of_a_quick_run() -> None:
+    contents = [json.loads(path.read_text(encoding="utf-8")) for path in (BENCHMARKS / "results").glob("*.json")]
+    assert [content["benchmark"] for content in contents if isinstance(content, dict) and content["quick"]] == []
+
+
+@pytest.mark.parametrize(("power", "factor"), [(1.0, 3.0), (2.0, 0.01), (0.0, 5.0)])
+def test_the_exponent_is_that_of_the_last_three_points(power: float, factor: float) -> None:
+    points = (8, 50, 125, 250)
+    values = [1e6, *(factor * x**power for x in points[1:])]  # the first is overhead, and is left out
+    assert module("growth").exponent(points, values) == pytest.approx(power)
+
+
+def test_a_call_inside_a_timed_call_counts_once() -> None:
+    clock = module("epoch").Clock()
+    with clock.under("outer"), clock.under("inner"):
+        sum(range(200_000))
+    whole = clock.seconds["outer"] + clock.seconds["inner"]
+    assert clock.seconds["outer"] < whole / 2
+    assert not clock.stack
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+def test_fused_lstm_layers_count_like_the_products_that_they_are_made_of() -> None:
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    products = module("stepping").products
+    layer = torch.nn.LSTM(20, 32, batch_first=True, bidirectional=True)
+    x = torch.randn(8, 50, 20, requires_grad=True)
+    fused = products(lambda: layer(x)[0].sum().backward())
+    frame_by_frame = products(lambda: layer(pack_padded_sequence(x, torch.full((8,), 50), batch_first=True))[0].data.sum().backward())
+    assert fused == pytest.approx(frame_by_frame, rel=0.01)  # the first frame has no state to multiply with
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
+def test_fused_attention_counts_like_the_products_that_it_is_made_of() -> None:
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    query, key = torch.randn(2, 3, 40, 8, requires_grad=True), torch.randn(2, 3, 60, 8, requires_grad=True)
+
+    def count(backend: SDPBackend) -> float:
+        with sdpa_kernel(backend):
+            return module("stepping").products(lambda: torch.nn.functional.scaled_dot_product_attention(query, key, key).sum().backward())
+
+    assert count(SDPBackend.FLASH_ATTENTION) == pytest.approx(count(SDPBackend.MATH))
+
+
+@pytest.mark.torch
+@pytest.mark.skipif(any(find_spec(name) is None for name in ("torch", *PLUGINS)), reason="needs torch and the plugins of this repository")
+@pytest.mark.parametrize("name", ["steps", "epoch", "start", "jobs", "encoders", "growth"])
+def test_each_command_runs_and_its_figures_make_a_table(name: str, tmp_path) -> None:
+    environment = {**os.environ, "MMBENCH_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+    assert content["quick"] is True
+    assert content["simulated"] is True
+    problems = [row["problem"] for row in content["rows"] if isinstance(row, dict) and "problem" in row]
+    assert problems == []
+    page = module("page").render((BENCHMARKS / "performance.template.md").read_text(encoding="utf-8"), tmp_path)
+    assert "a quick run: its figures mean nothing" in page
+    assert f"Not recorded yet: `python benchmarks/{name}.py`" not in page
