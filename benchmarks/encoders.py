@@ -1,4 +1,4 @@
-"""A text encoder inside the loop: fine-tuned with padding, trimmed and in slices, and frozen with its features in the cache.
+"""A text encoder inside the loop: fine-tuned with padding, trimmed and packed, and frozen with its features in the cache.
 
     python benchmarks/encoders.py                              # a random encoder of BERT's base size; minutes, and 6 GB of memory
     python benchmarks/encoders.py --layers 4 --width 256
@@ -47,8 +47,7 @@ def main(
 ) -> None:
     """Measure CONFIGS with an encoder of their text that is trained with them, and the first of them with a frozen one."""
     if request is not None:
-        asked = json.loads(request)
-        click.echo(json.dumps((finetuned if asked.pop("finetune") else frozen)(**asked)))
+        click.echo(json.dumps(answer(json.loads(request))))
         return
     configs = configs or CONFIGS
     if quick:
@@ -66,7 +65,7 @@ def main(
                 f"training.threads={threads}",
             ]
             asked = {"config": config, "overrides": overrides, "encoder": f"{folder}/encoder", "mean_length": mean_length, "steps": steps}
-            found = child(__file__, {**asked, "finetune": finetune}, threads, MMBENCH_CACHE=f"{folder}/cache")
+            found = child(__file__, {**asked, "finetune": finetune}, threads, quick, MMBENCH_CACHE=f"{folder}/cache")
             rows.append({"config": config, "finetune": finetune, **found})
             for name, value in rows[-1].items():
                 click.echo(f"{name:20} {value}")
@@ -118,7 +117,7 @@ def encoder_setting(encoder: str, finetune: bool) -> str:
 
 
 def finetuned(config: str, overrides: list[str], encoder: str, mean_length: float, steps: int) -> dict[str, Any]:
-    """A step with the encoder in it, on the same batches in four forms: padded, trimmed to the longest sample, in slices, and these in bf16."""
+    """A step with the encoder in it, on the same batches: padded, trimmed to the longest sample, as the loop has them, and so in bf16."""
     import torch
     from stepping import Stepper, full_batches
     from torch.nn import functional as F
@@ -147,8 +146,8 @@ def finetuned(config: str, overrides: list[str], encoder: str, mean_length: floa
     ways = {
         "padded": ([text(batch, True) for batch in batches], full),
         "trimmed": ([text(batch, False) for batch in batches], full),
-        "slices": (batches, full),
-        **({"slices, bf16": (batches, half)} if fast else {}),
+        "packed": (batches, full),
+        **({"packed, bf16": (batches, half)} if fast else {}),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(steps + 1):
@@ -189,6 +188,11 @@ def frozen(config: str, overrides: list[str], encoder: str, mean_length: float, 
     ratio = statistics.median(times["frozen"][1:]) / statistics.median(times["precomputed"][1:])
     epochs = {name: spread(seconds[1:]) for name, seconds in times.items()}
     return {"epochs": epochs, "ratio": round(ratio, 3), "samples": train.size, "first_s": round(first, 2), "cached_s": round(again, 2)}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What a child process is asked for."""
+    return (finetuned if request.pop("finetune") else frozen)(**request)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from measure import child, options, record
+from measure import SMALLEST, child, options, record
 
-SMALLEST = "lmf_mosi"
 MODEL = "model"
 
 
@@ -34,11 +33,11 @@ MODEL = "model"
 def main(config: str, epochs: int, request: str | None, threads: int, out: Path, quick: bool) -> None:
     """Measure the epochs of CONFIG."""
     if request is not None:
-        click.echo(json.dumps(measure(**json.loads(request))))
+        click.echo(json.dumps(answer(json.loads(request))))
         return
     samples = ("data.samples=100",) if quick else ()
     overrides = ("data.simulated=true", "data.features=aligned", "training.batch_size=32", "training.early_stopping=null", *samples)
-    found = child(__file__, {"config": config, "overrides": overrides, "epochs": 3 if quick else epochs, "threads": threads}, threads)
+    found = child(__file__, {"config": config, "overrides": overrides, "epochs": 3 if quick else epochs, "threads": threads}, threads, quick)
     for name, seconds in found["seconds"].items():
         click.echo(f"{name:24} {1000 * seconds:9.1f} ms  {seconds / found['epoch_s']:7.2%}")
     click.echo(f"{'epoch':24} {1000 * found['epoch_s']:9.1f} ms, outside the model {found['outside_share']:.2%}")
@@ -83,7 +82,8 @@ def measure(config: str, overrides: list[str], epochs: int, threads: int) -> dic
     import torch
 
     from mmbench import worker
-    from mmbench.training import checkpoint, loop, step
+    from mmbench.training import loop, step
+    from mmbench.training.checkpoint import Checkpoints
     from mmbench.training.network import Network
     from mmbench.training.tensors import TensorSplit
 
@@ -100,8 +100,7 @@ def measure(config: str, overrides: list[str], epochs: int, threads: int) -> dic
         clock.wrap(kind, "zero_grad", MODEL)
     clock.wrap(step, "task_loss", MODEL)
     clock.wrap(step, "gradient_norms", "gradient norms, once an epoch")
-    clock.wrap(torch, "save", "checkpoints")
-    clock.wrap(checkpoint, "write", "checkpoints")
+    clock.wrap(Checkpoints, "epoch_end", "checkpoints")
     original = loop.fit
 
     def fit(network: Any, train: Any, valid: Any, protocol: Any) -> Any:
@@ -148,6 +147,11 @@ def planned(config: str, overrides: list[str], out: Path) -> Path:
     plan = make_plan(load(config, overrides, "1"), out, None, "cpu")
     prepare(plan, None)
     return next(folder for row, _, folder in plan.runs() if not row.floor)
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What a child process is asked for."""
+    return measure(**request)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from measure import child, memory, options, record, repeat, shipped_configs, timed
+from measure import SMALLEST, child, memory, options, record, repeat, shipped_configs, timed
 
 LENGTHS = (50, 125, 250, 500)
 BATCHES = (8, 32, 128, 512)
@@ -27,7 +27,6 @@ SIZES = (1000, 10_000, 100_000, 1_000_000)
 NAMES = ("text", "audio", "vision", "gaze")
 WIDTHS = {"text": 768, "audio": 5, "vision": 20}
 NARROW = {"text": 8, "audio": 4, "vision": 4}
-SMALLEST = "lmf_mosi"
 
 
 @click.command()
@@ -38,20 +37,19 @@ SMALLEST = "lmf_mosi"
 def main(configs: tuple[str, ...], seconds: float, request: str | None, threads: int, out: Path, quick: bool) -> None:
     """Measure CONFIGS (default: one per method), every loss, and a small model on data sets of growing size."""
     if request is not None:
-        asked = json.loads(request)
-        click.echo(json.dumps(CHILDREN[asked.pop("what")](**asked)))
+        click.echo(json.dumps(answer(json.loads(request))))
         return
-    lengths, batches, sizes = ((4, 8, 16), (2, 4, 8), (100, 200, 400)) if quick else (LENGTHS, BATCHES, SIZES)
-    categories, modalities = ((3, 4, 5), (2, 3)) if quick else (CATEGORIES, MODALITIES)
+    lengths, batches, sizes = ((4, 8), (2, 4), (100,)) if quick else (LENGTHS, BATCHES, SIZES)
+    categories, modalities = ((3, 4), (2, 3)) if quick else (CATEGORIES, MODALITIES)
     common = {"seconds": 0.0 if quick else seconds, "threads": threads}
     columns: list[dict[str, Any]] = []
-    for config in configs or (shipped_configs("mosi")[:1] if quick else shipped_configs("mosi")):
-        for against, points in (("length", lengths), ("batch", batches)):
+    for config in configs or ([SMALLEST] if quick else shipped_configs("mosi")):
+        for against, points in (("length", lengths),) if quick else (("length", lengths), ("batch", batches)):
             columns.append({"what": config, "against": against, "points": points})
-            columns[-1] |= attempt({"what": "model", "config": config, "against": against, "points": points, **common}, threads)
+            columns[-1] |= attempt({"what": "model", "config": config, "against": against, "points": points, **common}, threads, quick)
             show(columns[-1])
     loss_points = {"K": categories, "batch": batches, "M": modalities}
-    columns += child(__file__, {"what": "losses", "points": loss_points, "quick": quick, **common}, threads)["columns"]
+    columns += child(__file__, {"what": "losses", "points": loss_points, "quick": quick, **common}, threads, quick)["columns"]
     for column in columns:
         if column["what"].startswith("loss "):
             show(column)
@@ -59,15 +57,15 @@ def main(configs: tuple[str, ...], seconds: float, request: str | None, threads:
     with tempfile.TemporaryDirectory() as folder:
         manifest = narrow_manifest(Path(folder))
         for size in sizes:
-            data.append({"samples": size} | attempt({"what": "size", "manifest": str(manifest), "samples": size, **common}, threads, folder))
+            data.append({"samples": size} | attempt({"what": "size", "manifest": str(manifest), "samples": size, **common}, threads, quick, folder))
             click.echo(f"{data[-1]}")
     record(out, "growth", threads, quick, {"columns": columns, "data": data}, seconds=seconds)
 
 
-def attempt(request: dict[str, Any], threads: int, cache: str | None = None) -> dict[str, Any]:
+def attempt(request: dict[str, Any], threads: int, quick: bool, cache: str | None = None) -> dict[str, Any]:
     """A child's answer, or the problem that it ended with: a size that does not fit into memory is a result, too."""
     try:
-        return child(__file__, request, threads, **({"MMBENCH_CACHE": cache} if cache else {}))
+        return child(__file__, request, threads, quick, **({"MMBENCH_CACHE": cache} if cache else {}))
     except RuntimeError as error:
         return {"problem": str(error).splitlines()[-1]}
 
@@ -236,6 +234,11 @@ def size(manifest: str, samples: int, seconds: float, threads: int) -> dict[str,
 
 
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"model": model, "losses": losses, "size": size}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What a child process is asked for."""
+    return CHILDREN[request.pop("what")](**request)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def glance(found: Mapping[str, Any]) -> str:
     if "encoders" in found:
         for row in found["encoders"]["rows"]:
             if row["finetune"]:
-                rows.append([f"fine-tuned encoder, `{row['config']}`, against padding", "x1.8", f"x{number(row['gain']['slices'])}"])
+                rows.append([f"fine-tuned encoder, `{row['config']}`, against padding", "x1.8", f"x{number(row['gain']['packed'])}"])
             else:
                 rows.append([f"frozen encoder, `{row['config']}`, against precomputed features", "1.05", number(row["ratio"])])
     if "jobs" in found:
@@ -282,6 +282,13 @@ def sizes(figures: Figures) -> str:
     return grid(head, body)
 
 
+def gpu(figures: Figures) -> str:
+    """Steps on a GPU, eager and captured."""
+    columns = ("config", "precision", "compile", "ms_per_step", "kernels_per_step", "launches_per_step", "waits_per_epoch", "peak_memory_mb")
+    body = [[row.get(name, "") for name in columns] for row in figures["rows"]]
+    return f"{figures['device']}, torch {figures['torch']}.\n\n{grid([name.replace('_', ' ') for name in columns], body)}"
+
+
 def _against(kind: str, loss: bool) -> tuple[Callable[[Any], str], str]:
     return lambda figures: growth(figures, lambda found: found["against"] == kind and found["what"].startswith("loss ") == loss), "growth"
 
@@ -297,6 +304,7 @@ TABLES: dict[str, tuple[Callable[[Any], str], str]] = {
     "jobs": (jobs, "jobs"),
     "finetuned": (finetuned, "encoders"),
     "frozen": (frozen, "encoders"),
+    "gpu": (gpu, "gpu"),
     "model_length": _against("length", False),
     "model_batch": _against("batch", False),
     "loss_categories": _against("K", True),

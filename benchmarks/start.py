@@ -38,14 +38,13 @@ WORKERS = (0, 2, 4)
 def main(samples: int, request: str | None, threads: int, out: Path, quick: bool) -> None:
     """Measure start-up, memory and batching."""
     if request is not None:
-        asked = json.loads(request)
-        click.echo(json.dumps(CHILDREN[asked.pop("what")](**asked)))
+        click.echo(json.dumps(answer(json.loads(request))))
         return
     samples = 60 if quick else samples
     rows: dict[str, Any] = {"samples": samples}
     help_command = [sys.executable, "-m", "mmbench", "--help"]
     rows["help_s"] = round(min(repeat(lambda: subprocess.run(help_command, capture_output=True, check=True), 0, 1 if quick else 5)), 3)
-    imports = [child(__file__, {"what": "torch"}, threads) for _ in range(1 if quick else 3)]
+    imports = [child(__file__, {"what": "torch"}, threads, quick) for _ in range(1 if quick else 3)]
     rows["import_torch_s"] = min(found["seconds"] for found in imports)
     rows["torch_mb"] = min(found["rss"] for found in imports)
     with tempfile.TemporaryDirectory() as folder:
@@ -53,12 +52,12 @@ def main(samples: int, request: str | None, threads: int, out: Path, quick: bool
         rows["data_mb"] = write_data(path, samples)
         cache = {"MMBENCH_CACHE": f"{folder}/cache"}
         for name in ("first",) if quick else ("first", "second"):
-            planned = child(__file__, {"what": "plan", "path": str(path), "out": f"{folder}/{name}", "threads": threads}, threads, **cache)
+            planned = child(__file__, {"what": "plan", "path": str(path), "out": f"{folder}/{name}", "threads": threads}, threads, quick, **cache)
             run = {"what": "worker", "folder": planned.pop("folder"), "started": time.time()}
-            rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, **cache)}
+            rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, quick, **cache)}
         if not quick:
             rows["pass"] = child(__file__, {**run, "started": time.time(), "whole": True}, threads, **cache)
-        rows["loaders"] = child(__file__, {"what": "loaders", "samples": 60 if quick else None, "quick": quick}, threads)
+        rows["loaders"] = child(__file__, {"what": "loaders", "samples": 60 if quick else None, "quick": quick}, threads, quick)
     for name, value in rows.items():
         click.echo(f"{name:16} {value}")
     record(out, "start", threads, quick, rows, config=CONFIG)
@@ -188,6 +187,11 @@ def loaders(samples: int | None, quick: bool) -> dict[str, Any]:
 
 
 CHILDREN: dict[str, Callable[..., dict[str, Any]]] = {"torch": import_torch, "plan": plan, "worker": worker, "loaders": loaders}
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What a child process is asked for."""
+    return CHILDREN[request.pop("what")](**request)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def main(
 ) -> None:
     """Measure CONFIGS, by default one per method and shape."""
     if request is not None:
-        click.echo(json.dumps(measure(**json.loads(request))))
+        click.echo(json.dumps(answer(json.loads(request))))
         return
     chosen = [(config, "", "", 0) for config in configs] or [
         (config, dataset, features, batch) for dataset, features, batch in SHAPES for config in shipped_configs(dataset)
@@ -124,6 +124,11 @@ def measure(config: str, overrides: list[str], seconds: float, quick: bool) -> d
         "share_of_machine": round(gflop / median / machine_rate(rates), 4),
         "peak_mb": round(grown, 1),
     }
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """What a child process is asked for."""
+    return measure(**request)
 
 
 if __name__ == "__main__":

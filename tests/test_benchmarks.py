@@ -39,7 +39,7 @@ def test_a_page_of_other_figures_is_noticed(tmp_path) -> None:
 
 def test_no_recorded_figures_are_of_a_quick_run() -> None:
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in (BENCHMARKS / "results").glob("*.json")]
-    assert [content["benchmark"] for content in contents if isinstance(content, dict) and content["quick"]] == []
+    assert [content for content in contents if isinstance(content, dict) and content.get("quick")] == []
 
 
 @pytest.mark.parametrize(("power", "factor"), [(1.0, 3.0), (2.0, 0.01), (0.0, 5.0)])
