@@ -65,7 +65,7 @@ def main(
                 f"training.threads={threads}",
             ]
             asked = {"config": config, "overrides": overrides, "encoder": f"{folder}/encoder", "mean_length": mean_length, "steps": steps}
-            found = child(__file__, {**asked, "finetune": finetune}, threads, quick, MMBENCH_CACHE=f"{folder}/cache")
+            found = child(__file__, {**asked, "finetune": finetune}, threads, quick, f"{folder}/cache")
             rows.append({"config": config, "finetune": finetune, **found})
             for name, value in rows[-1].items():
                 click.echo(f"{name:20} {value}")

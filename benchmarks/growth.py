@@ -65,7 +65,7 @@ def main(configs: tuple[str, ...], seconds: float, request: str | None, threads:
 def attempt(request: dict[str, Any], threads: int, quick: bool, cache: str | None = None) -> dict[str, Any]:
     """A child's answer, or the problem that it ended with: a size that does not fit into memory is a result, too."""
     try:
-        return child(__file__, request, threads, quick, **({"MMBENCH_CACHE": cache} if cache else {}))
+        return child(__file__, request, threads, quick, cache)
     except RuntimeError as error:
         return {"problem": str(error).splitlines()[-1]}
 

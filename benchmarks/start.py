@@ -50,13 +50,13 @@ def main(samples: int, request: str | None, threads: int, out: Path, quick: bool
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "aligned_50.pkl"
         rows["data_mb"] = write_data(path, samples)
-        cache = {"MMBENCH_CACHE": f"{folder}/cache"}
+        cache = f"{folder}/cache"
         for name in ("first",) if quick else ("first", "second"):
-            planned = child(__file__, {"what": "plan", "path": str(path), "out": f"{folder}/{name}", "threads": threads}, threads, quick, **cache)
+            planned = child(__file__, {"what": "plan", "path": str(path), "out": f"{folder}/{name}", "threads": threads}, threads, quick, cache)
             run = {"what": "worker", "folder": planned.pop("folder"), "started": time.time()}
-            rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, quick, **cache)}
+            rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, quick, cache)}
         if not quick:
-            rows["pass"] = child(__file__, {**run, "started": time.time(), "whole": True}, threads, **cache)
+            rows["pass"] = child(__file__, {**run, "started": time.time(), "whole": True}, threads, cache)
         rows["loaders"] = child(__file__, {"what": "loaders", "samples": 60 if quick else None, "quick": quick}, threads, quick)
     for name, value in rows.items():
         click.echo(f"{name:16} {value}")
