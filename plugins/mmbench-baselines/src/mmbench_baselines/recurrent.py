@@ -1,4 +1,4 @@
-"""LSTMs that honour each sample's own length without packing, which would have to wait for the device."""
+"""LSTMs that honour each sample's own length without waiting for the device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from mmbench.batch import Sequence
 from mmbench.layers import at_least_float32, without_autocast
+from mmbench_baselines.packed import lstm, pack
+
+WIDE = 1 << 14  # weights of one gate from which a layer reads packed frames on a CPU
 
 
 def compact(x: Sequence) -> Sequence:
@@ -21,38 +24,60 @@ class LSTM(nn.Module):
     """One LSTM layer over the real frames of each sample: (B, T, D) -> states (B, T, H) and the state after the last real frame (B, H).
 
     With `bidirectional`, widths double: the second half comes from the sample's own frames in reverse, aligned with them again.
-    A sample without a real frame ends in zeros. Computes in float32 or better: torch has no LSTM in bfloat16 for every processor.
+    A sample without a real frame ends in zeros. Padding may be anything. Computes in float32 or better: torch has no LSTM in bfloat16 for every
+    processor. On a CPU, a wide layer reads the real frames alone (`packed`); else torch's LSTM reads all of them.
     """
 
     def __init__(self, inputs: int, width: int, bidirectional: bool = False):
         super().__init__()
+        self.wide = (inputs + width) * width >= WIDE
         self.forwards = nn.LSTM(inputs, width, batch_first=True)
         self.backwards = nn.LSTM(inputs, width, batch_first=True) if bidirectional else None
 
     def forward(self, x: Sequence) -> tuple[Sequence, Tensor]:
         """States are at the start of each sample, as `compact` moves its frames."""
-        x = compact(Sequence(at_least_float32(x.values), x.mask))
-        with without_autocast(x.values):
-            return self._read(x)
+        lengths = x.mask.sum(1, keepdim=True)  # (B, 1)
+        states, last = self._read(x, every=True)
+        mask = torch.arange(x.mask.shape[1], device=x.mask.device) < lengths  # (B, T)
+        return Sequence(states * mask.unsqueeze(-1), mask), last * (lengths > 0)
 
-    def _read(self, x: Sequence) -> tuple[Sequence, Tensor]:
-        states, _ = self.forwards(x.values)  # (B, T, H)
-        lengths = x.mask.sum(1)  # (B,)
-        last = _at(states, lengths)
-        if self.backwards is not None:
-            places = torch.arange(x.mask.shape[1], device=lengths.device)
-            mirror = torch.where(x.mask, lengths.unsqueeze(1) - 1 - places, places)  # (B, T): its own inverse
-            reverse, _ = self.backwards(_take(x.values, mirror))
-            states = torch.cat([states, _take(reverse, mirror)], -1)  # (B, T, 2H)
-            last = torch.cat([last, _at(reverse, lengths)], -1)
-        return Sequence(states * x.mask.unsqueeze(-1), x.mask), last
+    def last(self, x: Sequence) -> Tensor:
+        """The state after the last real frame alone: (B, T, D) -> (B, H)."""
+        return self._read(x, every=False)[1] * x.mask.any(1, keepdim=True)
+
+    def _read(self, x: Sequence, every: bool) -> tuple[Tensor, Tensor]:
+        """States (B, T, H), only with `every`, and the last ones (B, H)."""
+        x = Sequence(at_least_float32(x.values), x.mask)
+        layers = [self.forwards] if self.backwards is None else [self.forwards, self.backwards]
+        with without_autocast(x.values):
+            if self.wide and x.mask.device.type == "cpu" and bool(x.mask.any()):
+                directions = [_packed(layer, x, layer is self.backwards, every) for layer in layers]
+            else:
+                x = compact(x)
+                directions = [_padded(layer, x, layer is self.backwards, every) for layer in layers]
+            states, last = zip(*directions, strict=True)
+            return torch.cat(states, -1), torch.cat(last, -1)
+
+
+def _packed(layer: nn.LSTM, x: Sequence, reverse: bool, every: bool) -> tuple[Tensor, Tensor]:
+    size, length = x.mask.shape
+    packing = pack(x.mask, reverse)
+    frames = x.values.flatten(0, 1).index_select(0, packing.frames)  # (N, D)
+    h = lstm(frames, packing.counts, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0 + layer.bias_hh_l0)  # (N, H)
+    states = h.new_zeros(size * length, h.shape[1]).index_copy(0, packing.starts, h).unflatten(0, (size, length)) if every else h[:0]
+    return states, h.index_select(0, packing.last)
+
+
+def _padded(layer: nn.LSTM, x: Sequence, reverse: bool, every: bool) -> tuple[Tensor, Tensor]:
+    """The same from frames that are at the start of each sample."""
+    lengths = x.mask.sum(1, keepdim=True)  # (B, 1)
+    places = torch.arange(x.mask.shape[1], device=lengths.device)
+    mirror = torch.where(x.mask, lengths - 1 - places, places)  # (B, T): its own inverse
+    states, _ = layer(_take(x.values, mirror) if reverse else x.values)  # (B, T, H)
+    last = _take(states, (lengths - 1).clamp(min=0)).squeeze(1)
+    return _take(states, mirror) if reverse and every else states, last
 
 
 def _take(values: Tensor, places: Tensor) -> Tensor:
-    return values.gather(1, places.unsqueeze(-1).expand_as(values))
-
-
-def _at(states: Tensor, lengths: Tensor) -> Tensor:
-    """The state at each sample's last real frame: (B, T, H), (B,) -> (B, H)."""
-    places = (lengths - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[-1])
-    return states.gather(1, places).squeeze(1) * (lengths > 0).unsqueeze(-1)
+    """Frames in another order: (B, T, D), (B, S) -> (B, S, D)."""
+    return values.gather(1, places.unsqueeze(-1).expand(-1, -1, values.shape[-1]))

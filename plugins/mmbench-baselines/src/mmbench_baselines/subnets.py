@@ -57,7 +57,7 @@ class MeanNetwork(nn.Module):
         )
 
     def forward(self, x: Sequence) -> Tensor:
-        output: Tensor = self.layers(self.norm(masked_mean(x), x.mask.any(1, keepdim=True)))
+        output: Tensor = self.layers(self.norm(masked_mean(cleaned(x)), x.mask.any(1, keepdim=True)))
         return output
 
 
@@ -70,7 +70,7 @@ class TextNetwork(nn.Module):
         self.head = nn.Sequential(Dropout(rate), nn.Linear(width, outputs))
 
     def forward(self, x: Sequence) -> Tensor:
-        output: Tensor = self.head(self.lstm(x)[1])
+        output: Tensor = self.head(self.lstm.last(x))
         return output
 
 
@@ -94,7 +94,7 @@ class Subnets(nn.Module):
         """Features (B, T, D) by modality -> vectors (B, 1, width)."""
         vectors = {}
         for m, network in self.networks.items():
-            x = cleaned(inputs[m])
+            x = inputs[m]
             real = x.mask.any(1, keepdim=True)  # (B, 1)
             vectors[m] = Sequence((network(x) * real).unsqueeze(1), real)
         return vectors

@@ -80,7 +80,7 @@ class StackedLSTM(nn.Module):
 
     def forward(self, x: Sequence) -> Tensor:
         states, early = self.first(x)  # (B, T, 2H), (B, 2H)
-        _, late = self.second(Sequence(self.norm(states.values), states.mask))
+        late = self.second.last(Sequence(self.norm(states.values), states.mask))
         return torch.cat([early, late], -1)  # (B, 4H)
 
 

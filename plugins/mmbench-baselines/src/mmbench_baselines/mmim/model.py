@@ -48,7 +48,7 @@ class MMIM(FusionModel):
         encoded = {}
         for m in self.modalities:
             x = cleaned(batch.inputs[m])
-            u = self.lstms[m](x)[1] if m in self.lstms else pooled_text(x, self.text_pooling)
+            u = self.lstms[m].last(x) if m in self.lstms else pooled_text(x, self.text_pooling)
             encoded[m] = utterance(self.linears[m](u), x)  # (B, 1, width of m)
         fused = self.fusion(torch.cat([x.values[:, 0] for x in encoded.values()], -1))  # (B, fusion_width)
         output = self.head(fused)  # (B, outputs)

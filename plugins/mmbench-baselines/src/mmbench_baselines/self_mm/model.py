@@ -81,7 +81,7 @@ class Subnet(nn.Module):
         self.linear = nn.Linear(hidden, width)
 
     def forward(self, x: Sequence) -> Tensor:
-        output: Tensor = self.linear(self.lstm(x)[1])
+        output: Tensor = self.linear(self.lstm.last(x))
         return output
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation
 from mmbench.interfaces import FusionModel, InputSpec, RepresentationSpec
-from mmbench.layers import Dropout
+from mmbench.layers import Dropout, at_least_float32, without_autocast
 from mmbench_baselines.features import require_features
 from mmbench_baselines.options import per_modality
 from mmbench_baselines.subnets import Subnets
 from mmbench_baselines.tfn.config import TFNConfig
+from mmbench_baselines.tfn.product import dropped_product
 
 HIDDEN = 32  # of a modality that the config does not name
 
@@ -46,9 +47,18 @@ class TFN(FusionModel):
     def forward(self, batch: Batch) -> Representation:
         """Features (B, T_m, D_m) by modality -> prediction, and the vectors of the modalities."""
         encoded = self.subnets(batch.inputs)
-        fused = self.fusion(outer_product([x.values[:, 0] for x in encoded.values()]))  # (B, F)
+        fused = self._fuse([x.values[:, 0] for x in encoded.values()])  # (B, F)
         output = self.head(fused)  # (B, outputs)
         return Representation(self._prediction(output) if self.regression else output, fused, encoded)
+
+    def _fuse(self, vectors: list[Tensor]) -> Tensor:
+        if not (self.training and vectors[0].device.type == "cpu"):
+            return self.fusion(outer_product(vectors))
+        dropout, linear = self.fusion[0], self.fusion[1]
+        with without_autocast(vectors[0]):
+            first = at_least_float32(outer_product(vectors[:1]))
+            product = dropped_product(first, at_least_float32(outer_product(vectors[1:])), linear.weight, linear.bias, dropout.rate)
+        return self.fusion[2:](product)
 
     def _prediction(self, output: Tensor) -> Tensor:
         output = output.squeeze(-1)  # (B,)
