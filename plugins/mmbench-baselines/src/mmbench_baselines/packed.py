@@ -64,17 +64,17 @@ class _LSTM(torch.autograd.Function):
         gates = torch.addmm(bias, x, weight.T)  # (N, 4H)
         cells, squashed, states = (gates.new_empty(len(x), width) for _ in range(3))  # c, tanh c, h
         steps = [part.split(counts) for part in (gates, gates[:, : 2 * width], *gates.split(width, 1), cells, squashed, states)]
-        for t, (gate, input_forget, i, f, g, o, c, tanh_c, h) in enumerate(zip(*steps, strict=True)):
+        for t in range(len(counts)):
+            gate, input_forget, i, f, g, o, c, tanh_c, h = (part[t] for part in steps)
             if t:
-                gate.addmm_(before_h[: len(gate)], recurrent.T)
+                gate.addmm_(steps[-1][t - 1][: len(gate)], recurrent.T)
             input_forget.sigmoid_()
             g.tanh_()
             o.sigmoid_()
             torch.mul(i, g, out=c)
             if t:
-                c.addcmul_(f, before_c[: len(c)])
+                c.addcmul_(f, steps[-3][t - 1][: len(c)])
             torch.mul(torch.tanh(c, out=tanh_c), o, out=h)
-            before_h, before_c = h, c
         ctx.counts = counts
         ctx.save_for_backward(x, weight, recurrent, gates, cells, squashed, states)
         return states

@@ -7,17 +7,18 @@ from torch import Tensor, nn
 
 from mmbench.batch import Sequence
 from mmbench.layers import at_least_float32, without_autocast
+from mmbench_baselines.features import cleaned
 from mmbench_baselines.packed import lstm, pack
 
-WIDE = 1 << 14  # weights of one gate from which a layer reads packed frames on a CPU
+WIDE = 1 << 16  # weights of one gate from which packed frames are quicker on a CPU, also where no sample has padding (measured)
 
 
 def compact(x: Sequence) -> Sequence:
     """The real frames of each sample, in their order, moved to its start, zeros after them: (B, T, D) -> (B, T, D)."""
+    if x.mask.device.type == "cpu" and bool((x.mask[:, :-1] >= x.mask[:, 1:]).all()):  # nothing to move, which other devices are not asked
+        return cleaned(x)
     order = torch.argsort(~x.mask, dim=1, stable=True)  # (B, T)
-    mask = x.mask.gather(1, order)
-    values = x.values.gather(1, order.unsqueeze(-1).expand_as(x.values))
-    return Sequence(values.masked_fill(~mask.unsqueeze(-1), 0.0), mask)
+    return cleaned(Sequence(_take(x.values, order), x.mask.gather(1, order)))
 
 
 class LSTM(nn.Module):
@@ -63,7 +64,8 @@ def _packed(layer: nn.LSTM, x: Sequence, reverse: bool, every: bool) -> tuple[Te
     size, length = x.mask.shape
     packing = pack(x.mask, reverse)
     frames = x.values.flatten(0, 1).index_select(0, packing.frames)  # (N, D)
-    h = lstm(frames, packing.counts, layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0 + layer.bias_hh_l0)  # (N, H)
+    weight, recurrent, bias, second_bias = layer.parameters()
+    h = lstm(frames, packing.counts, weight, recurrent, bias + second_bias)  # (N, H)
     states = h.new_zeros(size * length, h.shape[1]).index_copy(0, packing.starts, h).unflatten(0, (size, length)) if every else h[:0]
     return states, h.index_select(0, packing.last)
 
@@ -80,4 +82,5 @@ def _padded(layer: nn.LSTM, x: Sequence, reverse: bool, every: bool) -> tuple[Te
 
 def _take(values: Tensor, places: Tensor) -> Tensor:
     """Frames in another order: (B, T, D), (B, S) -> (B, S, D)."""
-    return values.gather(1, places.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
+    rows = places + values.shape[1] * torch.arange(len(values), device=values.device).unsqueeze(1)
+    return values.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, places.shape)  # whole rows: faster than a gather

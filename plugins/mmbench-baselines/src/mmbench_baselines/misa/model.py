@@ -49,8 +49,8 @@ class MISA(FusionModel):
         """Features (B, T_m, d_m) by modality -> all fields of the representation."""
         encoded, unique, common = {}, {}, {}
         for m in self.modalities:
-            x = cleaned(batch.inputs[m])
-            h = self.projections[m](self.readers[m](x) if m in self.readers else pooled_text(x, self.text_pooling))  # (B, width)
+            x = batch.inputs[m]
+            h = self.projections[m](self.readers[m](x) if m in self.readers else pooled_text(cleaned(x), self.text_pooling))  # (B, width)
             encoded[m] = utterance(h, x)
             h = encoded[m].values[:, 0]  # what follows rests on what is shown, so that its gradient is that of the features
             unique[m], common[m] = utterance(self.unique[m](h), x), utterance(self.common(h), x)

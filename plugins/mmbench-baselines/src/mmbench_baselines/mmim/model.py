@@ -6,6 +6,8 @@ layer (there, it is the CLS vector of a BERT that is fine-tuned); weights keep t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -27,13 +29,16 @@ class MMIM(FusionModel):
     Source: paper, sections 3.2 and 3.3; released code for the depth of the fusion.
     """
 
+    lstms: Mapping[str, LSTM]
+
     def __init__(self, inputs: InputSpec, config: MMIMConfig):
         super().__init__(inputs, config)
         require_features("mmim", inputs)
         self.regression = inputs.task == "regression"
         self.text_pooling = config.text_pooling
         self.modalities = tuple(inputs.modalities)
-        self.lstms = nn.ModuleDict({m: LSTM(spec.size, config.hidden) for m, spec in inputs.modalities.items() if m != "text"})
+        lstms = {m: LSTM(spec.size, config.hidden) for m, spec in inputs.modalities.items() if m != "text"}
+        self.lstms = nn.ModuleDict(lstms)  # type: ignore[assignment]
         fields = {m: FieldSpec(config.text_width if m == "text" else config.subnet_width, sequence=False) for m in self.modalities}
         self.linears = nn.ModuleDict({m: nn.Linear(inputs.modalities[m].size if m == "text" else config.hidden, f.width) for m, f in fields.items()})
         width = config.fusion_width
@@ -47,8 +52,8 @@ class MMIM(FusionModel):
         """Features (B, T_m, d_m) by modality -> prediction, Z and h_m."""
         encoded = {}
         for m in self.modalities:
-            x = cleaned(batch.inputs[m])
-            u = self.lstms[m].last(x) if m in self.lstms else pooled_text(x, self.text_pooling)
+            x = batch.inputs[m]
+            u = self.lstms[m].last(x) if m in self.lstms else pooled_text(cleaned(x), self.text_pooling)
             encoded[m] = utterance(self.linears[m](u), x)  # (B, 1, width of m)
         fused = self.fusion(torch.cat([x.values[:, 0] for x in encoded.values()], -1))  # (B, fusion_width)
         output = self.head(fused)  # (B, outputs)

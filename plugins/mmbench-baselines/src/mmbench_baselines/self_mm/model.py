@@ -53,8 +53,8 @@ class SelfMM(FusionModel):
 
     def forward(self, batch: Batch) -> Representation:
         """Features (B, T_m, d_m) by modality -> prediction, F, F_m and unimodal predictions."""
-        inputs = {m: cleaned(batch.inputs[m]) for m in self.modalities}
-        u = {m: self.subnets[m](x) if m in self.subnets else pooled_text(x, self.text_pooling) for m, x in inputs.items()}  # (B, d_m)
+        inputs = {m: batch.inputs[m] for m in self.modalities}
+        u = {m: self.subnets[m](x) if m in self.subnets else pooled_text(cleaned(x), self.text_pooling) for m, x in inputs.items()}  # (B, d_m)
         fused = self.fusion(self.dropout(torch.cat(list(u.values()), -1)))  # (B, fusion_width)
         encoded = {m: utterance(self.unimodal[m](self.dropout(u[m])), x) for m, x in inputs.items()}
         return Representation(

@@ -52,13 +52,18 @@ class TFN(FusionModel):
         return Representation(self._prediction(output) if self.regression else output, fused, encoded)
 
     def _fuse(self, vectors: list[Tensor]) -> Tensor:
-        if not (self.training and vectors[0].device.type == "cpu"):
-            return self.fusion(outer_product(vectors))
+        fused: Tensor
+        if not self.training or vectors[0].device.type != "cpu":
+            fused = self.fusion(outer_product(vectors))
+            return fused
         dropout, linear = self.fusion[0], self.fusion[1]
+        assert isinstance(dropout, Dropout)
+        assert isinstance(linear, nn.Linear)
         with without_autocast(vectors[0]):
             first = at_least_float32(outer_product(vectors[:1]))
-            product = dropped_product(first, at_least_float32(outer_product(vectors[1:])), linear.weight, linear.bias, dropout.rate)
-        return self.fusion[2:](product)
+            fused = dropped_product(first, at_least_float32(outer_product(vectors[1:])), linear.weight, linear.bias, dropout.rate)
+        fused = self.fusion[2:](fused)
+        return fused
 
     def _prediction(self, output: Tensor) -> Tensor:
         output = output.squeeze(-1)  # (B,)
