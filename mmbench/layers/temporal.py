@@ -34,6 +34,8 @@ class TemporalProjection(nn.Module):
         missing = self.kernel_size - 1
         before = missing // 2 if self.padding == "same" else 0
         values = x.values.masked_fill(~x.mask.unsqueeze(-1), 0.0)
+        if not missing:  # a linear layer: no transposed copies, and zeros stay zeros
+            return Sequence(F.linear(values, self.convolution.weight.squeeze(-1)), x.mask)
         values = F.pad(values, (0, 0, before, missing - before))  # (B, T+k-1, d_m)
         values = self.convolution(values.transpose(1, 2)).transpose(1, 2)  # (B, T, d)
         mask = x.mask if self.padding == "same" else self._whole_windows(x.mask)
