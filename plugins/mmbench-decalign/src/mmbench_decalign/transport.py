@@ -99,17 +99,18 @@ def multi_marginal_plan(cost: Tensor, marginals: Ordered[Tensor], epsilon: Tenso
     """
     axes = len(marginals)
     nu = [m.double() / m.double().sum() for m in marginals]
-    log_nu = [m.clamp(min=torch.finfo(torch.float64).tiny).log() for m in nu]
-    log_plan = -cost.double() / epsilon
+    log_nu = [m.clamp(min=torch.finfo(torch.float64).tiny).log().unsqueeze(1) for m in nu]  # (K_m, 1) each
+    log_plan = (-cost.double() / epsilon).flatten(1)  # (K_1, K_2···K_M)
     frozen = None
     for sweep in range(iterations):
         if sweep and sweep % CHECK_EVERY == 0:
-            frozen = torch.stack([(_marginal(log_plan.exp(), m) - nu[m]).abs().max() for m in range(axes)]).max() < tolerance
+            plan = log_plan.exp().reshape(cost.shape)
+            frozen = torch.cat([_marginal(plan, m) - nu[m] for m in range(axes)]).abs().max() < tolerance
             if _readable(frozen) and frozen:
                 break
         swept = _sweep(log_plan, log_nu)
         log_plan = swept if frozen is None else torch.where(frozen, log_plan, swept)
-    plan = log_plan.exp()
+    plan = log_plan.exp().reshape(cost.shape)
     with torch.no_grad():
         rounded = round_to_marginals(plan, nu)
     return plan + (rounded - plan).detach() if plan.requires_grad else rounded
@@ -121,11 +122,10 @@ def _readable(flag: Tensor) -> bool:
 
 
 def _sweep(log_plan: Tensor, log_nu: Ordered[Tensor]) -> Tensor:
-    """Scale to each marginal in turn. The axis in front is scaled and goes to the back: after M of them every axis is where it was."""
-    for target in log_nu:
-        shape = log_plan.shape
-        scaled = log_plan.reshape(shape[0], -1).log_softmax(-1) + target.unsqueeze(1)  # (K_m, Π other K)
-        log_plan = scaled.reshape(shape).movedim(0, -1)
+    """Scale to each marginal in turn: (K_1, Π other K) -> the same. The axis in front is scaled and goes to the back, M times."""
+    for target, following in zip(log_nu, (*log_nu[1:], log_nu[0]), strict=True):
+        scaled = log_plan.log_softmax(-1) + target  # (K_m, Π other K)
+        log_plan = scaled.t().reshape(len(following), -1)
     return log_plan
 
 
