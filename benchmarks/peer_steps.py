@@ -36,10 +36,7 @@ def version(folder: Path, package: str) -> str:
 
 def mmsa(method: str, layout: str, batches: list[dict[str, Tensor]], targets: Tensor, bert: Path | None, folder: Path) -> Step:
     """A step of MMSA's tfn, lmf, mult, misa or self_mm: zero_grad, forward, losses, backward, clip, Adam. `targets`: (N,), of the split."""
-    path = folder / "MMSA" / "config" / "config_regression.json"
-    if not path.is_file():
-        raise click.UsageError(f"--mmsa {folder}: there is no {path.relative_to(folder)} in it; give the folder that holds the package MMSA")
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = json.loads((folder / "MMSA" / "config" / "config_regression.json").read_text(encoding="utf-8"))
     data, settings = known["datasetCommonParams"]["mosi"][layout], known[method]
     given: dict[str, Any] = {"model_name": method, "dataset_name": "mosi", "train_mode": "regression", "device": "cpu", "pretrained": str(bert)}
     given |= {"need_data_aligned": layout == "aligned", "train_samples": len(targets)}
@@ -74,8 +71,6 @@ def mmsa(method: str, layout: str, batches: list[dict[str, Tensor]], targets: Te
 
 def decalign(settings: Mapping[str, Any], training: Any, batches: list[dict[str, Tensor]], bert: Path | None, folder: Path) -> Step:
     """A step of DecAlign's released code, of 2026-05 or later. `settings`: its names for its sizes and rates."""
-    if not (folder / "models" / "model.py").is_file():
-        raise click.UsageError(f"--decalign {folder}: there is no models/model.py in it; give the folder of the checkout")
     _import_bare("models", folder)
     from models.model import DecAlign
 

@@ -5,8 +5,8 @@
 Nothing of theirs is part of this project: give the folders of your own copies, which are imported as they are. Data are simulated. "ragged": as
 each code gets them in practice, ours with the real lengths, theirs padded; "short": the same with the lengths of CMU-MOSI's text, 15.5 of 50
 tokens on average (assumed); "full": every sequence has the full length, so that nothing is trimmed. A step is forward, losses, backward, clipping
-and the optimizer, without batching; neither accumulates gradients. Times are medians of steps taken in turn in one process; where the machine
-has other work, trust the ratio of processor time (with one thread).
+and the optimizer, without batching; neither accumulates gradients. Times are medians of steps taken in turn in one process, memory what the steps add
+to a fresh process; where the machine has other work, trust the ratio of processor time (with one thread).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LENGTHS = ("ragged", "short", "full")
 WARM = 2
+HOLDS = {"mmsa": "MMSA/config/config_regression.json", "decalign": "models/model.py"}
 MEAN_SHORT = 15.5 / 50
 FEW = 300  # samples, of which the training split gets 58 %
 
@@ -88,6 +89,9 @@ def main(names: tuple[str, ...], lengths: tuple[str, ...], steps: int, memory: b
     chosen = names or tuple(name for name in CASES if not missing[name])
     if not chosen:
         raise click.UsageError("give the folder of at least one peer: --mmsa, --decalign")
+    for peer in dict.fromkeys(CASES[name].peer for name in chosen):
+        if not (options[peer] / HOLDS[peer]).is_file():
+            raise click.UsageError(f"--{peer} {options[peer]}: there is no {HOLDS[peer]} in it; give the folder of your copy that holds it")
     if measure:
         click.echo(json.dumps(_memory(Run(chosen[0], lengths[0], options), measure)))
         return
@@ -130,16 +134,16 @@ class Run:
 
 def _line(name: str, result: dict[str, Any]) -> str:
     def part(side: dict[str, Any]) -> str:
-        memory = f", {side['peak_mb']:.0f} MB (step {side['step_mb']:.0f})" if "peak_mb" in side else ""
+        memory = f", {side['peak_mb']:.0f} of {side['process_mb']:.0f} MiB" if "peak_mb" in side else ""
         return f"{side['median_ms']:.1f} ms ({side['min_ms']:.1f}-{side['max_ms']:.1f}; cpu {side['cpu_ms']:.1f}){memory}"
 
     ratios = f"ratio {result['ratio']:.2f}, of processor time {result['ratio_cpu']:.2f}"
-    return f"{name:15} {result['shape']['lengths']:7} theirs {part(result['peer']):50} ours {part(result['ours']):50} {ratios}"
+    return f"{name:15} {result['lengths']:7} theirs {part(result['peer']):50} ours {part(result['ours']):50} {ratios}"
 
 
 def _keep(out: Path, result: dict[str, Any]) -> None:
     def key(entry: dict[str, Any]) -> tuple[Any, ...]:
-        return entry["case"], entry["shape"]["lengths"], entry["threads"], entry["precision"]
+        return entry["case"], entry["lengths"], entry["threads"], entry["precision"]
 
     earlier = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
     kept = sorted([*(entry for entry in earlier if key(entry) != key(result)), result], key=key)
@@ -163,7 +167,8 @@ def _compare(run: Run, steps: int) -> dict[str, Any]:
     return {
         "case": run.name,
         "method": case.method,
-        "shape": {"lengths": run.lengths, **data.shape},
+        "lengths": run.lengths,
+        "shape": f"{data.shape}, {run.lengths}",
         "batch": case.batch,
         "threads": run.options["threads"],
         "precision": run.options["precision"],
@@ -191,7 +196,7 @@ def _in_fresh_process(run: Run, side: str) -> dict[str, float]:
 
 
 def _memory(run: Run, side: str) -> dict[str, float]:
-    """Peak resident memory of this process during four steps, and what of it the steps added, in MiB."""
+    """What four steps add to this process's resident memory at its peak, and that peak, in MiB."""
     data = Data(run, 4 * run.case.batch)
     step = _peer(run, data) if side == "peer" else _ours(run, data)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten: of reading the data and of building the model
@@ -199,7 +204,7 @@ def _memory(run: Run, side: str) -> dict[str, float]:
     for number in range(4):
         step(number)
     peak = _status("VmHWM")
-    return {"peak_mb": round(peak, 1), "step_mb": round(peak - before, 1)}
+    return {"peak_mb": round(peak - before, 1), "process_mb": round(peak, 1)}
 
 
 def _status(field: str) -> float:
@@ -234,9 +239,9 @@ class Data:
         self.batches = [tensors.batch(rows) for rows in self.rows]
 
     @property
-    def shape(self) -> dict[str, list[int]]:
+    def shape(self) -> str:
         """Padded length, and width of features, by modality."""
-        return {name: list(part.values.shape[1:]) for name, part in self.split.inputs.items()}
+        return ", ".join(f"{name} {'x'.join(map(str, part.values.shape[1:]))}" for name, part in self.split.inputs.items())
 
     def padded(self) -> list[dict[str, Any]]:
         """The rows of each batch with their padding, masks as ``<modality>_mask``, targets (B, 1)."""
