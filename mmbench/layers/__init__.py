@@ -1,6 +1,7 @@
 """Layers that several methods need and torch lacks: masks kept, quick on a CPU, and no sum in half precision. For methods to import."""
 
-from mmbench.layers.fast_dropout import Dropout, attention, dropout
+from mmbench.layers.fast_attention import attention
+from mmbench.layers.fast_dropout import Dropout, dropout
 from mmbench.layers.precision import at_least_float32, masked_mean, without_autocast
 from mmbench.layers.temporal import TemporalProjection, adaptive_average, rank, sinusoids
 
