@@ -5,11 +5,14 @@ Like a graph, a recording repeats the same operations on the same memory, and no
 
 from __future__ import annotations
 
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
@@ -286,3 +289,18 @@ def test_four_lengths_for_all_modalities_together(make_dataset) -> None:
             np.testing.assert_array_equal(sequence.mask.numpy(), split.inputs[name].mask[index.numpy(), :length])
     shapes = {tuple(part.values.shape[1] for part in batch.inputs.values()) for batch in tensors.batches(2, fixed=True)}
     assert 1 < len(shapes) <= 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_the_benchmark_of_gpus_says_that_there_is_none() -> None:
+    spec = spec_from_file_location("gpu_benchmark", Path(__file__).parent.parent / "benchmarks" / "gpu.py")
+    benchmark = module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    result = CliRunner().invoke(benchmark.main, [])
+    assert result.exit_code == 1
+    assert "sees no CUDA device here; nothing was measured" in result.output
+    row = {"config": "a", "compile": True, "ms_per_step": 1.5, "steps_per_second_of_runs": {2: 9.0}}
+    assert benchmark.table([row, {**row, "steps_per_second_of_runs": {4: 12.0}}]).splitlines()[2:] == [
+        "| a |  | True | 1.5 |  |  |  |  |  | 9.0 |  |",
+        "| a |  | True | 1.5 |  |  |  |  |  |  | 12.0 |",
+    ]
