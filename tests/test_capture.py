@@ -163,7 +163,8 @@ COSINE, PLATEAU = {"name": "warmup_cosine", "warmup": 0.3}, {"name": "plateau", 
 @pytest.mark.parametrize(("scheduler", "accumulation"), [(COSINE, 1), (PLATEAU, 3)], ids=["cosine", "plateau"])
 def test_weights_that_warm_up_rates_that_change_and_smaller_last_steps(run, toy_config, scheduler, accumulation) -> None:
     """31 samples in batches of 4: of three in a step, the last step has one, and one of 3 samples. Rates are float32 in a graph."""
-    resolved = toy_config(losses=LOSSES, training=toy_training(scheduler=scheduler, accumulation=accumulation, clip_value=0.01))
+    # Frozen heads: Adam makes steps of any size of a gradient that is zero but for rounding, as that of a bias before a normalisation.
+    resolved = toy_config(adapters="frozen", losses=LOSSES, training=toy_training(scheduler=scheduler, accumulation=accumulation, clip_value=0.01))
     captured, plain = (run(resolved, compiled, sizes=(31, 5, 5)) for compiled in (True, False))
     assert captured[1].compile != "nothing to capture on a cpu; 0 shapes"
     assert_same(plain, captured, tolerance=1e-3)
