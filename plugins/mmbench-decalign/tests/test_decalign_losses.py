@@ -14,6 +14,7 @@ import torch
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, RepresentationSpec
 from mmbench_decalign import config, losses
+from mmbench_decalign.cosine import MaskedCosine
 from mmbench_decalign.losses import prototype_distance
 from mmbench_decalign.mixture import fit_mixture, initial_mixture
 from mmbench_decalign.pooling import pooled
@@ -172,6 +173,21 @@ def test_decoupling_equals_eq_1(form, make_spec, make_representation):
         total += np.mean(cosines)
     value = losses.Decoupling(make_spec(), config.DecouplingConfig(form=form))(representation, batch)["decoupling"]
     assert value.item() == pytest.approx(total, abs=1e-6)
+
+
+def test_gradient_of_the_masked_cosine_equals_the_plain_forms():
+    u, c = (torch.randn(4, 5, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    mask = torch.arange(5) < torch.tensor([5, 1, 3, 0])[:, None]
+    direction = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
+    plain = torch.nn.functional.cosine_similarity((u * mask.unsqueeze(-1)).flatten(1), (c * mask.unsqueeze(-1)).flatten(1))
+    found = MaskedCosine.apply(u, c, mask)
+    torch.testing.assert_close(found, plain)
+    wanted = torch.autograd.grad(plain[:3] @ direction[:3], (u, c))
+    for one, other in zip(torch.autograd.grad(found @ direction, (u, c)), wanted, strict=True):
+        torch.testing.assert_close(one, other)  # the sample without a real frame has none
+    u.data[0] = 0.0
+    (gradient,) = torch.autograd.grad(MaskedCosine.apply(u, c, mask).sum(), u)
+    assert gradient.isfinite().all()
 
 
 def test_decoupling_of_parallel_features_is_the_number_of_modalities(make_spec, make_representation):
