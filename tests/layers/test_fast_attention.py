@@ -109,6 +109,11 @@ def test_a_second_derivative_is_refused():
 
 
 def test_small_attention_is_the_formula(monkeypatch):
-    monkeypatch.setattr(fast_attention, "SMALL", 1 << 14)
     operands, allowed = _operands(3, 2, 4, 6, 4), _mask("lengths", 3, 2, 4, 6)
-    torch.testing.assert_close(attention(*operands, allowed, 0.0), written_out_attention(*operands, allowed, 0.0))
+    for size in (0, 1 << 17):
+        monkeypatch.setattr(fast_attention, "SMALL", size)
+        torch.testing.assert_close(attention(*operands, allowed, 0.0), written_out_attention(*operands, allowed, 0.0))
+    torch.manual_seed(2)
+    dropped = attention(*operands, allowed, 0.5)
+    torch.manual_seed(2)
+    assert torch.equal(dropped, written_out_attention(*operands, allowed, 0.5))
