@@ -56,7 +56,7 @@ def main(samples: int, request: str | None, threads: int, out: Path, quick: bool
             run = {"what": "worker", "folder": planned.pop("folder"), "started": time.time()}
             rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, quick, cache)}
         if not quick:
-            rows["pass"] = child(__file__, {**run, "started": time.time(), "whole": True}, threads, cache)
+            rows["pass"] = child(__file__, {**run, "started": time.time(), "whole": True}, threads, cache=cache)
         rows["loaders"] = child(__file__, {"what": "loaders", "samples": 60 if quick else None, "quick": quick}, threads, quick)
     for name, value in rows.items():
         click.echo(f"{name:16} {value}")
