@@ -49,7 +49,7 @@ def main(configs: tuple[str, ...], seconds: float, request: str | None, threads:
             columns[-1] |= attempt({"what": "model", "config": config, "against": against, "points": points, **common}, threads, quick)
             show(columns[-1])
     loss_points = {"K": categories, "batch": batches, "M": modalities}
-    columns += child(__file__, {"what": "losses", "points": loss_points, "quick": quick, **common}, threads, quick)["columns"]
+    columns += child(__file__, {"what": "losses", "points": loss_points, **common}, threads, quick)["columns"]
     for column in columns:
         if column["what"].startswith("loss "):
             show(column)
@@ -118,7 +118,7 @@ def model(config: str, against: str, points: list[int], seconds: float, threads:
     return column(points, measured)
 
 
-def losses(points: dict[str, list[int]], seconds: float, quick: bool, threads: int) -> dict[str, Any]:
+def losses(points: dict[str, list[int]], seconds: float, threads: int) -> dict[str, Any]:
     """Every loss of the catalogue alone, forward and backward: K = 7, 32 samples, 3 modalities, 50 frames of width 32, but for what grows.
 
     A loss whose products do not depend on K has no such column. Losses that read what a model shows to them alone (``extra``) are left out.
@@ -131,7 +131,7 @@ def losses(points: dict[str, list[int]], seconds: float, quick: bool, threads: i
     torch.set_num_threads(threads)
     columns = []
     entries = [entry for entry in catalogue().of_kind("loss") if not any(need.startswith("extra.") for need in entry.component.needs)]
-    for entry in entries[:2] if quick else entries:
+    for entry in entries:
         for against, own in points.items():
             measured: list[tuple[float, float]] = []
             problem = None
@@ -169,7 +169,8 @@ def loss_point(entry: Any, seconds: float, K: int = 7, batch: int = 32, M: int =
         return {name: Sequence(torch.randn(batch, frames, width), torch.ones(batch, frames, dtype=torch.bool)) for name in names}
 
     predictions = {name: torch.randn(batch, requires_grad=True) for name in names}
-    representation = Representation(target.clone(), torch.randn(batch, width), sequences(), sequences(), sequences(), predictions)
+    prediction, fused = torch.randn(batch, requires_grad=True), torch.randn(batch, width, requires_grad=True)
+    representation = Representation(prediction, fused, sequences(), sequences(), sequences(), predictions)
     leaves(representation)
     given = Batch(torch.arange(batch), sequences(), target)
 
