@@ -44,12 +44,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, ra
 
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, groups: tuple[tuple[int, int], ...], rate: float, scale: float) -> Tensor:
     """`attention` inside each text of a row: (1, h, N, d) three times -> (1, N, h, d). `groups`: number and length of the texts of each length."""
-    found, start = [], 0
-    for count, length in groups:
-        rows = slice(start, start + count * length)
-        q, k, v = (x[0, :, rows].unflatten(1, (count, length)).transpose(0, 1) for x in (query, key, value))  # (n, h, L, d)
+    sizes = [count * length for count, length in groups]
+    texts = zip(*(x.squeeze(0).split(sizes, 1) for x in (query, key, value)), strict=True)  # (h, n L, d) each; the gradient of a split is one copy
+    found = []
+    for group, parts in zip(groups, texts, strict=True):
+        q, k, v = (x.unflatten(1, group).transpose(0, 1) for x in parts)  # (n, h, L, d)
         found.append(attention(q, k, v, None, rate, scale).transpose(1, 2).flatten(0, 1))  # (n L, h, d)
-        start = rows.stop
     return torch.cat(found).unsqueeze(0)
 
 
