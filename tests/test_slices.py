@@ -9,7 +9,8 @@ torch = pytest.importorskip("torch")
 
 from mmbench.batch import Sequence  # noqa: E402
 from mmbench.data.dataset import Modality, Split  # noqa: E402
-from mmbench.training.slices import in_slices, slice_sizes  # noqa: E402
+from mmbench.layers import slice_sizes  # noqa: E402
+from mmbench.training.slices import in_slices  # noqa: E402
 from mmbench.training.tensors import TensorSplit, extent  # noqa: E402
 
 

@@ -3,6 +3,7 @@
 from mmbench.layers.fast_attention import attention
 from mmbench.layers.fast_dropout import Dropout, dropout
 from mmbench.layers.precision import at_least_float32, masked_mean, without_autocast
+from mmbench.layers.ragged import by_length, slice_sizes
 from mmbench.layers.temporal import TemporalProjection, adaptive_average, rank, sinusoids
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "adaptive_average",
     "at_least_float32",
     "attention",
+    "by_length",
     "dropout",
     "masked_mean",
     "rank",
     "sinusoids",
+    "slice_sizes",
     "without_autocast",
 ]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.nn.functional import pad
 
 from mmbench.batch import Sequence as BatchSequence
 from mmbench.interfaces import FeatureExtractor
+from mmbench.layers import slice_sizes
 
 OVERHEAD = 20
 """What one more slice costs, in tokens: with each, all weights are read, and all their gradients written, once more (BERT-base on one CPU core)."""
@@ -24,7 +23,7 @@ def in_slices(encoder: FeatureExtractor, raw: BatchSequence) -> BatchSequence:
         return encoder(raw)
     order = sorted(range(len(raw.lengths)), key=raw.lengths.__getitem__, reverse=True)
     lengths = sorted(raw.lengths, reverse=True)
-    sizes = slice_sizes(lengths)
+    sizes = slice_sizes(lengths, OVERHEAD)
     if len(sizes) == 1:
         return encoder(raw)
     parts, start = [], 0
@@ -37,20 +36,3 @@ def in_slices(encoder: FeatureExtractor, raw: BatchSequence) -> BatchSequence:
     mask = torch.cat([pad(part.mask, (0, length - part.mask.shape[1])) for part in parts])
     back = torch.empty(len(order), dtype=torch.long).scatter_(0, torch.tensor(order), torch.arange(len(order)))
     return BatchSequence(values[back], mask[back])
-
-
-def slice_sizes(lengths: Sequence[int], overhead: int = OVERHEAD) -> list[int]:
-    """The division of descending lengths l₁ ≥ … ≥ l_B into runs of the least Σ (n_s · l_first(s) + overhead): sizes n_s of the runs, in order.
-
-    Dynamic programme over the end of the last run, B²/2 steps.
-    """
-    best, last = [0], [0]
-    for end in range(1, len(lengths) + 1):
-        cost, start = min((best[start] + (end - start) * lengths[start] + overhead, start) for start in range(end))
-        best.append(cost)
-        last.append(start)
-    sizes, end = [], len(lengths)
-    while end:
-        sizes.append(end - last[end])
-        end = last[end]
-    return sizes[::-1]

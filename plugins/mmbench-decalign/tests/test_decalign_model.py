@@ -9,6 +9,7 @@ import torch
 
 from mmbench.batch import Batch, Sequence
 from mmbench.interfaces import InputSpec, ModalitySpec
+from mmbench.layers import ragged
 from mmbench_decalign import config, losses
 from mmbench_decalign.model import DecAlign
 from mmbench_decalign.transformer import Block, context_key_values
@@ -211,3 +212,23 @@ def test_keys_and_values_made_at_once_equal_those_of_each_block():
     direction = torch.randn_like(found)
     for one, other in zip(torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_slices_of_like_length_give_the_whole_batchs_outputs_and_gradients(options, modalities, make_inputs, make_batch, monkeypatch):
+    inputs = make_inputs(modalities)
+    model = DecAlign(inputs, options).double().eval()
+    batch = make_batch(inputs, size=6, least=0)
+    batch = dataclasses.replace(batch, inputs={m: Sequence(x.values.double(), x.mask) for m, x in batch.inputs.items()})
+    results, rows = [], []
+    for module in model.transformers.values():
+        module.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0].values)))
+    for overhead in (0.0, 1e9):
+        monkeypatch.setattr(ragged, "OVERHEAD", overhead)
+        rows.clear()
+        fused = model(batch).fused
+        assert (max(rows) < 6) == (overhead == 0.0)
+        results.append([fused, *torch.autograd.grad(fused.square().sum(), list(model.parameters()), allow_unused=True)])
+    for sliced, whole in zip(*results, strict=True):
+        assert (sliced is None) == (whole is None)
+        if whole is not None:
+            torch.testing.assert_close(sliced, whole)

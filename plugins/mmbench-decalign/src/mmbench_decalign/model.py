@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, RepresentationSpec
-from mmbench.layers import Dropout, TemporalProjection, adaptive_average
+from mmbench.layers import Dropout, TemporalProjection, adaptive_average, by_length
 from mmbench_decalign.config import DecAlignConfig
 from mmbench_decalign.transformer import Transformer, positioned
 
@@ -71,9 +71,8 @@ class DecAlign(FusionModel):
             common = {m: self._split(self.common_encoder, x) for m, x in encoded.items()}
         else:
             unique, common = encoded, {}
-        streams = {m: positioned(x) for m, x in unique.items()}
-        refined = [self.transformers[m](streams[m], self._others(streams, m)).mean() for m in self.modalities]  # M x (B, d)
-        fused = torch.cat([*refined, *(x.mean() for x in common.values())], dim=-1)  # (B, 2Md)
+        refined = by_length(self._refine, [unique[m] for m in self.modalities])  # (B, Md)
+        fused = torch.cat([refined, *(x.mean() for x in common.values())], dim=-1)  # (B, 2Md)
         prediction = self.head(fused)  # (B, outputs)
         return Representation(
             prediction=prediction.squeeze(-1) if self.regression else prediction,
@@ -101,6 +100,11 @@ class DecAlign(FusionModel):
         """Zeros where a frame is not real: encoded frames are so, and a single linear layer without a bias keeps them."""
         values = encoder(x.values)
         return Sequence(values if self.config.encoder_depth == 1 else values * x.mask.unsqueeze(-1), x.mask)
+
+    def _refine(self, unique: list[Sequence]) -> Tensor:
+        """The transformers and their outputs' means: M sequences (B, T_m, d) -> (B, Md)."""
+        streams = {m: positioned(x) for m, x in zip(self.modalities, unique, strict=True)}
+        return torch.cat([self.transformers[m](streams[m], self._others(streams, m)).mean() for m in self.modalities], dim=-1)
 
     def _others(self, sequences: Mapping[str, Sequence], modality: str) -> list[Sequence] | None:
         """The context of a modality's transformer; with a single modality, cross attention is self attention."""
