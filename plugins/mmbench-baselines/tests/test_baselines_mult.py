@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mmbench.layers import ragged
 from mmbench_baselines.mult.config import MulTConfig
 from mmbench_baselines.mult.encoder import attention_mask
 from mmbench_baselines.mult.model import MulT
@@ -139,3 +140,23 @@ def test_the_future_is_not_seen(make_inputs, make_batch):
 def test_options_are_checked():
     with pytest.raises(ValidationError, match="not a multiple"):
         MulTConfig(width=30, heads=4)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_slices_of_like_length_give_the_whole_batchs_outputs_and_gradients(causal, make_inputs, make_batch, monkeypatch):
+    inputs = make_inputs()
+    model = MulT(inputs, MulTConfig(**SMALL, causal=causal)).double().eval()
+    batch = make_batch(inputs, size=6, least=0, dtype=torch.float64)
+    results, rows = [], []
+    model.memories["text"].norm.register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0])))
+    for overhead in (0.0, 1e9):
+        monkeypatch.setattr(ragged, "OVERHEAD", overhead)
+        rows.clear()
+        fused = model(batch).fused
+        assert sum(rows) == 6
+        assert (max(rows) < 6) == (overhead == 0.0)
+        results.append([fused, *torch.autograd.grad(fused.square().sum(), list(model.parameters()), allow_unused=True)])
+    for sliced, whole in zip(*results, strict=True):
+        assert (sliced is None) == (whole is None)
+        if whole is not None:
+            torch.testing.assert_close(sliced, whole)

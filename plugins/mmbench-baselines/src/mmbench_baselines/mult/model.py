@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, RepresentationSpec
-from mmbench.layers import Dropout, TemporalProjection
+from mmbench.layers import Dropout, TemporalProjection, by_length
 from mmbench_baselines.features import require_features
 from mmbench_baselines.mult.config import MulTConfig
 from mmbench_baselines.mult.encoder import Encoder
@@ -63,7 +63,7 @@ class MulT(FusionModel):
     def forward(self, batch: Batch) -> Representation:
         """Features (B, T_m, D_m) by modality -> prediction, and the projected sequences."""
         encoded = {m: self._project(m, batch.inputs[m]) for m in self.modalities}
-        last = torch.cat([self._read(m, encoded) for m in self.modalities], -1)  # (B, M(M-1)d)
+        last = by_length(self._read, [encoded[m] for m in self.modalities])  # (B, M(M-1)d)
         fused = last + self.residual(last)
         output = self.head(fused)  # (B, outputs)
         return Representation(output.squeeze(-1) if self.regression else output, fused, encoded)
@@ -73,7 +73,12 @@ class MulT(FusionModel):
         projected: Sequence = self.projections[modality](compact(Sequence(values, x.mask)))
         return projected
 
-    def _read(self, modality: str, encoded: dict[str, Sequence]) -> Tensor:
+    def _read(self, sequences: list[Sequence]) -> Tensor:
+        """The last memories of all modalities: M sequences (B, T_m, d) -> (B, M(M-1)d)."""
+        encoded = dict(zip(self.modalities, sequences, strict=True))
+        return torch.cat([self._memory(m, encoded) for m in self.modalities], -1)
+
+    def _memory(self, modality: str, encoded: dict[str, Sequence]) -> Tensor:
         """The last memory of one modality: (B, (M-1)d)."""
         x = encoded[modality]
         seen = [encoder.cross(x, encoded[other]).values for other, encoder in self.cross[modality].items()]  # (B, T, d) each
