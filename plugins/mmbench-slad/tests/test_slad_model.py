@@ -10,6 +10,7 @@ import torch
 
 from mmbench.batch import Batch, Sequence
 from mmbench.interfaces import FieldSpec, InputSpec, ModalitySpec
+from mmbench.layers import ragged
 from mmbench_slad import config, losses
 from mmbench_slad.fusion import FusionStack
 from mmbench_slad.model import SLaD
@@ -291,3 +292,22 @@ def test_refusals_name_the_reason(make_inputs):
     ):
         with pytest.raises(ValueError, match=reason):
             SLaD(dataclasses.replace(inputs, contexts=wrong), config.SLaDConfig(**SMALL))
+
+
+def test_slices_of_like_length_give_the_whole_batchs_outputs_and_gradients(options, inputs, make_batch, monkeypatch):
+    model = SLaD(inputs, options).double().eval()
+    batch = make_batch(inputs, size=6, least=0)
+    batch = dataclasses.replace(batch, inputs={m: Sequence(x.values.double(), x.mask) for m, x in batch.inputs.items()})
+    results, rows = [], []
+    model.fusion["common"].register_forward_pre_hook(lambda _, arguments: rows.append(len(arguments[0][0].values)))
+    for overhead in (0.0, 1e9):
+        monkeypatch.setattr(ragged, "OVERHEAD", overhead)
+        rows.clear()
+        fused = model(batch).fused
+        assert sum(rows) == 6
+        assert (max(rows) < 6) == (overhead == 0.0)
+        results.append([fused, *torch.autograd.grad(fused.square().sum(), list(model.parameters()), allow_unused=True)])
+    for sliced, whole in zip(*results, strict=True):
+        assert (sliced is None) == (whole is None)
+        if whole is not None:
+            torch.testing.assert_close(sliced, whole)

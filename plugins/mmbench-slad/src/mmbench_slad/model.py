@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, ModalitySpec, RepresentationSpec
-from mmbench.layers import Dropout, adaptive_average, masked_mean, without_autocast
+from mmbench.layers import Dropout, adaptive_average, by_length, masked_mean, without_autocast
 from mmbench_slad.config import SLaDConfig
 from mmbench_slad.fusion import FusionStack
 from mmbench_slad.pooling import at_least_one
@@ -53,7 +53,7 @@ class SLaD(FusionModel):
         common = {m: _masked(self._invariant(m)(x.values), x.mask) for m, x in encoded.items()}
         unique = {m: _masked(self.specific[m](x.values), x.mask) for m, x in encoded.items()}
         fields = {"common": common, "encoded": encoded, "unique": unique}
-        parts = [cls for name, stack in self.fusion.items() for cls in stack(list(fields[name].values()))]  # (B, d) each
+        parts = [by_length(self._fuse, [x for name in self.fusion for x in fields[name].values()])]  # (B, stacks·M·d)
         parts += [masked_mean(self._project(m, _clean(batch.inputs[f"{m}_context"]))) for m in self.contexts]
         fused = torch.cat(parts, dim=-1)  # (B, F)
         return Representation(
@@ -64,6 +64,11 @@ class SLaD(FusionModel):
             unique=unique,
             unimodal_predictions={m: self._pseudo_label(m, x) for m, x in encoded.items()},
         )
+
+    def _fuse(self, streams: list[Sequence]) -> Tensor:
+        """The stacks' CLS outputs: the M streams (B, T, d) of each stack -> (B, stacks·M·d)."""
+        count = len(self.modalities)
+        return torch.cat([cls for i, stack in enumerate(self.fusion.values()) for cls in stack(streams[i * count : (i + 1) * count])], -1)
 
     def _encode(self, inputs: Mapping[str, Sequence]) -> dict[str, Sequence]:
         """Pooled first and projected then: averages and linear layers commute, and the other modalities often have many narrow frames."""
