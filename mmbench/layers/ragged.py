@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,13 +37,14 @@ def by_length(read: Read, sequences: Ordered[Sequence]) -> Tensor:
 def slice_sizes(lengths: Ordered[float], overhead: float) -> list[int]:
     """The division of descending lengths l₁ ≥ … ≥ l_B into runs of the least Σ (n_s · l_first(s) + overhead): sizes n_s of the runs, in order.
 
-    Dynamic programme over the end of the last run, B²/2 steps.
+    Dynamic programme over the end of the last run.
     """
-    best, last = [0.0], [0]
+    longest, starts = np.asarray(lengths, float), np.arange(len(lengths))
+    best, last = np.zeros(len(lengths) + 1), [0]
     for end in range(1, len(lengths) + 1):
-        cost, start = min((best[start] + (end - start) * lengths[start] + overhead, start) for start in range(end))
-        best.append(cost)
-        last.append(start)
+        costs = best[:end] + (end - starts[:end]) * longest[:end]
+        last.append(int(costs.argmin()))
+        best[end] = costs[last[-1]] + overhead
     sizes, end = [], len(lengths)
     while end:
         sizes.append(end - last[end])
