@@ -1,6 +1,6 @@
 """Attention that is fast on a CPU, too, where torch's fused attention knows no dropout and is slow for the narrow heads of this field.
 
-In the way of FlashAttention (Dao et al. 2022, algorithms 1 and 2): pieces that fit into a core's cache, weights computed again for the
+In the way of FlashAttention (Dao et al. 2022, algorithms 1 and 2): pieces that fit into a core's cache, many weights computed again for the
 backward pass instead of kept, and keys that no query of a piece may attend to left out.
 """
 
@@ -21,6 +21,8 @@ PIECE = 1 << 18
 """Scores in one piece: 1 MiB in float32. Smaller ones fit into a faster cache, but torch's time per call outweighs it (measured)."""
 ROWS = 128
 """Queries in one piece, at most, where a sample needs several: few enough that a causal mask leaves keys out."""
+KEPT = 1 << 21
+"""Scores of a call up to which its weights are kept for the backward pass, 8 MiB in float32; more are computed again."""
 LANES = 8
 """Keys are padded to a multiple: torch's softmax is twice as fast on whole vectors."""
 SMALL = 1 << 17
@@ -60,32 +62,33 @@ class _Piecewise(torch.autograd.Function):
             pieces = _cut(query.shape, key.shape[2], allowed, at_least_float32(query[:0]).dtype)
             work = _Work(query, key, value, rate, Numbers.seed() if rate else 0)
             output = work.q.new_empty(len(work.q), work.v.shape[1], query.shape[2])  # (B·h, d, T)
+            stored = []
             for piece in pieces:
                 heads, queries, keys, _ = piece
                 weights = work.weights(piece)
                 keep = work.keep(weights)
-                kept = weights if keep is None else weights.mul_(keep)
+                kept = weights if keep is None else keep.mul_(weights)
                 output[heads, :, queries] = torch.bmm(work.v[heads, :, keys], kept.mT)
+                if query.shape[:3].numel() * work.k.shape[2] <= KEPT:
+                    stored.append(weights.clone() if keep is None else torch.mul(kept, 2).sub_(weights))  # P, with a minus where it is dropped
             result = _unfold(output.mul_(work.scale), query)
         ctx.pieces, ctx.rate, ctx.seed = pieces, rate, work.seed
-        ctx.save_for_backward(query, key, value, result)
+        ctx.save_for_backward(query, key, value, result, *stored)
         return result
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query, key, value, result = ctx.saved_tensors
+        query, key, value, result, *stored = ctx.saved_tensors
         with without_autocast(query):
             work = _Work(query, key, value, ctx.rate, ctx.seed)
             g = _fold(gradient)
             inner = (g * _fold(result)).sum(1).unsqueeze(2)  # (B·h, T, 1): rowsum(G∘O)
             g.mul_(work.scale)
             dq, dk, dv = torch.empty_like(work.q), torch.zeros_like(work.k), torch.zeros_like(work.v)
-            for piece in ctx.pieces:
+            for place, piece in enumerate(ctx.pieces):
                 heads, queries, keys, _ = piece
-                weights = work.weights(piece)
-                keep = work.keep(weights)
-                kept = weights if keep is None else keep.mul_(weights)
+                weights, kept = work.stored(stored[place]) if stored else work.again(piece)
                 dv[heads, :, keys] += torch.bmm(g[heads, :, queries], kept)
                 scores = torch.bmm(g[heads, :, queries].mT, work.v[heads, :, keys], out=work.buffer(2, weights.shape))
                 scores.mul_(kept).addcmul_(weights, inner[heads, queries], value=-1.0)  # ∂S
@@ -155,6 +158,19 @@ class _Work:
     def keep(self, weights: Tensor) -> Tensor | None:
         """Zeros and ones of the weights' shape. None: nothing is dropped."""
         return None if self.numbers is None else self.numbers.keep(self.least, self.buffer(1, weights.shape))
+
+    def again(self, piece: _Piece) -> tuple[Tensor, Tensor]:
+        """P and P∘M, computed once more."""
+        weights = self.weights(piece)
+        keep = self.keep(weights)
+        return weights, weights if keep is None else keep.mul_(weights)
+
+    def stored(self, signed: Tensor) -> tuple[Tensor, Tensor]:
+        """P and P∘M from P with a minus where M is zero."""
+        if self.numbers is None:
+            return signed, signed
+        shape = signed.shape
+        return torch.abs(signed, out=self.buffer(0, shape)), torch.clamp(signed, min=0.0, out=self.buffer(1, shape))
 
     def buffer(self, which: int, shape: torch.Size) -> Tensor:
         """Memory that stays from piece to piece and from call to call: fresh pages cost more than what is computed in them."""

@@ -14,6 +14,30 @@ from mmbench.config import OptimizerConfig, PlateauConfig, WarmupCosineConfig
 from mmbench.errors import ConfigError
 
 
+def _uncompiled(method: Any) -> Any:
+    """The method itself, without the decorators that import torch's compiler (over a second of a run's start) to keep it out of what is compiled."""
+    while hasattr(method, "__wrapped__"):
+        method = method.__wrapped__
+    return method
+
+
+class _Direct:
+    """An optimizer whose methods are called as they stand: nothing here is compiled by torch."""
+
+    add_param_group = _uncompiled(Optimizer.add_param_group)
+    state_dict = _uncompiled(Optimizer.state_dict)
+    load_state_dict = _uncompiled(Optimizer.load_state_dict)
+    zero_grad = _uncompiled(Optimizer.zero_grad)
+
+
+class _Adam(_Direct, Adam):
+    step = torch.no_grad()(_uncompiled(Adam.step))
+
+
+class _AdamW(_Direct, AdamW):
+    step = torch.no_grad()(_uncompiled(AdamW.step))
+
+
 def build_optimizer(config: OptimizerConfig, groups: dict[str, list[nn.Parameter]]) -> Optimizer:
     """One parameter group per name; a group that no part of the network has is a mistake of the config."""
     for name in config.groups:
@@ -32,7 +56,7 @@ def build_optimizer(config: OptimizerConfig, groups: dict[str, list[nn.Parameter
         if own is not None and own.weight_decay is not None:
             group["weight_decay"] = own.weight_decay
         parameters.append(group)
-    cls = Adam if config.name == "adam" else AdamW
+    cls = _Adam if config.name == "adam" else _AdamW
     return cls(parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
 
 

@@ -26,7 +26,7 @@ def make_deterministic(threads: int) -> None:
     """Fixed thread count and deterministic kernels; an operation that has none is warned of, and so in the run's log."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms does the same, and imports torch's compiler: over a second
     # A debugging aid that writes NaN into every new tensor before its values come.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

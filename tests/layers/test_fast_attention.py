@@ -10,9 +10,10 @@ from mmbench.layers.fast_attention import written_out_attention  # noqa: E402
 SHAPES = {"short": (3, 4, 30, 30, 5), "long": (2, 3, 150, 111, 4), "wide": (1, 2, 3, 2051, 2), "one": (1, 1, 1, 1, 1), "query": (3, 2, 1, 9, 4)}
 
 
-@pytest.fixture(autouse=True)
-def in_pieces(monkeypatch):
+@pytest.fixture(autouse=True, params=[0, fast_attention.KEPT], ids=["weights_again", "weights_kept"])
+def in_pieces(monkeypatch, request):
     """Whatever the size, and in several pieces."""
+    monkeypatch.setattr(fast_attention, "KEPT", request.param)
     monkeypatch.setattr(fast_attention, "SMALL", 0)
     monkeypatch.setattr(fast_attention, "PIECE", 1 << 14)
 
