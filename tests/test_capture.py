@@ -143,8 +143,8 @@ def shipped() -> list[Any]:
 @pytest.mark.parametrize(("model", "losses"), shipped())
 def test_every_shipped_method_can_be_captured(run, monkeypatch, model, losses) -> None:
     """Where a method, or torch, looks at values on a CPU alone, they do as on a GPU here."""
-    transport = pytest.importorskip("mmbench_decalign.transport")
-    monkeypatch.setattr(transport, "_readable", lambda flag: False)
+    for name in ("mmbench_decalign.transport", "mmbench_baselines.recurrent"):
+        monkeypatch.setattr(pytest.importorskip(name), "_readable", lambda flag: False)
     monkeypatch.setattr(F, "one_hot", lambda x, classes: torch.zeros(*x.shape, classes, dtype=torch.long).scatter_(-1, x.unsqueeze(-1), 1))
     resolved = resolved_of(model, losses)
     captured = run(resolved, True, sizes=(19, 4, 4))

@@ -15,7 +15,7 @@ WIDE = 1 << 16  # weights of one gate from which packed frames are quicker on a 
 
 def compact(x: Sequence) -> Sequence:
     """The real frames of each sample, in their order, moved to its start, zeros after them: (B, T, D) -> (B, T, D)."""
-    if x.mask.device.type == "cpu" and bool((x.mask[:, :-1] >= x.mask[:, 1:]).all()):  # nothing to move, which other devices are not asked
+    if _readable(x.mask) and bool((x.mask[:, :-1] >= x.mask[:, 1:]).all()):  # nothing to move, which other devices are not asked
         return cleaned(x)
     order = torch.argsort(~x.mask, dim=1, stable=True)  # (B, T)
     return cleaned(Sequence(_take(x.values, order), x.mask.gather(1, order)))
@@ -51,13 +51,18 @@ class LSTM(nn.Module):
         x = Sequence(at_least_float32(x.values), x.mask)
         layers = [self.forwards] if self.backwards is None else [self.forwards, self.backwards]
         with without_autocast(x.values):
-            if self.wide and x.mask.device.type == "cpu" and bool(x.mask.any()):
+            if self.wide and _readable(x.mask) and bool(x.mask.any()):
                 directions = [_packed(layer, x, layer is self.backwards, every) for layer in layers]
             else:
                 x = compact(x)
                 directions = [_padded(layer, x, layer is self.backwards, every) for layer in layers]
             states, last = zip(*directions, strict=True)
             return torch.cat(states, -1), torch.cat(last, -1)
+
+
+def _readable(mask: Tensor) -> bool:
+    """Whether Python can look at the values without waiting for a device."""
+    return mask.device.type == "cpu"
 
 
 def _packed(layer: nn.LSTM, x: Sequence, reverse: bool, every: bool) -> tuple[Tensor, Tensor]:
