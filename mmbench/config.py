@@ -109,8 +109,9 @@ class TrainingConfig(Section):
     epochs: PositiveInt = Field(50, description="largest number of epochs")
     batch_size: PositiveInt = Field(32, description="samples of one forward pass")
     accumulation: PositiveInt = Field(1, description="batches of one optimizer step")
-    buckets: PositiveInt | None = Field(
+    buckets: int | None = Field(
         None,
+        ge=2,
         description="batches of samples of like length, sorted within pools of this many batches: less padding, and alignment losses that compare "
         "what is in a batch then compare samples of like length; default: batches at random",
     )

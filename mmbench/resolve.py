@@ -28,6 +28,9 @@ from mmbench.sweep import expand
 
 T = TypeVar("T")
 
+LATER = {"buckets": None, "compile": False}
+"""Options of `training` that came after the first results. At these defaults they are no part of a fingerprint, so that earlier runs stay known."""
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -106,9 +109,7 @@ class Resolved:
 
     def fingerprint(self, data_fingerprint: str) -> str:
         """12 hex digits of everything that a run's numbers depend on, but the seed: the config without its name, seeds and paths, and the data."""
-        content = self.to_dict()
-        del content["name"], content["row"], content["seeds"], content["data"]["path"]
-        return _digest([content, data_fingerprint])
+        return _digest([self._counted(), data_fingerprint])
 
     @property
     def family(self) -> str:
@@ -119,13 +120,20 @@ class Resolved:
         """
         if not self.manifest.part:
             return ""
-        content = self.to_dict()
-        del content["name"], content["row"], content["seeds"], content["data"]["path"], content["data"]["part"]
+        content = self._counted()
+        del content["data"]["part"]
         training, metrics = content["training"], content["metrics"]
         content["metrics"] = None if metrics == list(self.manifest.metrics) else metrics
         training["select"] = None if training["select"] == metrics[0] else training["select"]
         content["data"]["modalities"] = None if self.modalities == tuple(self.manifest.modalities) else list(self.modalities)
         return _digest(content)
+
+    def _counted(self) -> dict[str, Any]:
+        """What counts as one config: without name, seeds and paths, and without later options where they change nothing."""
+        content = self.to_dict()
+        del content["name"], content["row"], content["seeds"], content["data"]["path"]
+        content["training"] = {name: value for name, value in content["training"].items() if name not in LATER or value != LATER[name]}
+        return content
 
     @property
     def protocol(self) -> dict[str, Any]:

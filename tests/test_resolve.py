@@ -181,6 +181,16 @@ def test_the_fingerprint_depends_on_values_alone(toys, seed: int) -> None:
     assert resolve(Document(shuffled, {}), toys).fingerprint("other data") != reference
 
 
+def test_runs_from_before_an_option_stay_known(toys) -> None:
+    known = resolve(parse(BASE, "f"), toys)
+    assert known.fingerprint("data") == "6211ee9ef4d6"  # computed before `buckets` and `compile`
+    assert {known.to_dict()["training"][name] for name in ("buckets", "compile")} == {None, False}
+    for option in ("buckets: 4", "compile: true"):
+        assert resolve(parse(BASE.replace("epochs: 3", f"epochs: 3\n  {option}"), "f"), toys).fingerprint("data") != known.fingerprint("data")
+    (problem,) = mistakes(BASE.replace("epochs: 3", "epochs: 3\n  buckets: 1"), toys)  # would sort nothing
+    assert "training.buckets: must be greater than or equal to 2 (got 1)" in problem
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("epochs: 3", "epochs: 4"), ("weight: 0.5", "weight: 0.51"), ("[text, audio]", "[audio, text]"), ("name: toy\nl", "name: toy\n  width: 7\nl")],
