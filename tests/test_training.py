@@ -147,6 +147,29 @@ def test_a_crash_between_the_two_files_goes_on_to_the_same_bits(session, monkeyp
     assert same(weights(whole), weights(resumed))
 
 
+def test_chosen_weights_of_a_killed_attempt_are_not_those_of_another_epoch(session, monkeypatch) -> None:
+    """Killed between the files, then other numbers (another device, say): the epoch in ``best.pt`` is not chosen this time."""
+    monkeypatch.setattr(checkpoint, "PAUSE", 0)
+    save = checkpoint._save
+
+    def attempt(values, saving):
+        network, train, valid, protocol = session(training={"epochs": 3, "batch_size": 8})
+        numbers = iter(values)
+        protocol.score = lambda prediction, target: {"mae": next(numbers), "corr": 0.0}
+        monkeypatch.setattr(checkpoint, "_save", saving)
+        fit(network, train, valid, protocol)
+
+    def dying(path, state):
+        if path.name == "last.pt" and state["progress"]["epoch"] == 2:
+            raise KeyboardInterrupt
+        save(path, state)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt([3.0, 1.0], dying)
+    with pytest.raises(RunError, match=r"best.pt: holds epoch 2 of an attempt that was killed, not the chosen 1; .*--rerun failed"):
+        attempt([4.0, 5.0], save)
+
+
 def test_deterministic_runs_fill_no_new_memory() -> None:
     code = "import torch; from mmbench.training.seeds import make_deterministic; make_deterministic(1); print(torch.empty(1000).isnan().all().item())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"

@@ -49,7 +49,9 @@ class Checkpoints:
         """An epoch has ended, and, where it `improved`, its weights are the chosen ones. Returns whether the files hold them now."""
         due = time.perf_counter() >= self._due
         if improved:
-            self._chosen = self.network.state_dict() if due else copy.deepcopy(self.network.state_dict())
+            weights = self.network.state_dict()
+            chosen = {"epoch": progress["epoch"]}
+            self._chosen = {"fingerprint": self.fingerprint, "network": weights if due else copy.deepcopy(weights), "progress": chosen}
         if due:
             self.write(progress)
         return due
@@ -60,7 +62,7 @@ class Checkpoints:
             return
         started = time.perf_counter()
         if self._chosen is not None:
-            _save(self.best, {"fingerprint": self.fingerprint, "network": self._chosen})
+            _save(self.best, self._chosen)
             self._chosen = None
         state = {
             "fingerprint": self.fingerprint,
@@ -74,9 +76,14 @@ class Checkpoints:
         now = time.perf_counter()
         self._due = now + PAUSE * (now - started)
 
-    def load_best(self, device: torch.device) -> None:
-        """Give the network the chosen weights."""
-        load_checkpoint(self.best, self.fingerprint, self.network, device=device)
+    def load_best(self, device: torch.device, epoch: int) -> None:
+        """Give the network the chosen weights. RunError: they are of another epoch than the chosen one.
+
+        That is so where a run died between the two files, and the epochs that it then repeated came to other numbers, as on another device.
+        """
+        held = load_checkpoint(self.best, self.fingerprint, self.network, device=device).get("epoch", epoch)
+        if held != epoch:
+            raise RunError(f"{self.best}: holds epoch {held} of an attempt that was killed, not the chosen {epoch}; start anew with --rerun failed")
 
 
 def _save(path: Path, state: dict[str, Any]) -> None:

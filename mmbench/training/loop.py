@@ -116,7 +116,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     protocol.on_saved(progress.history)
     if not progress.best_epoch:
         raise RunError(f"the selection metric {protocol.select!r} was finite in no epoch (constant predictions have no correlation); choose another")
-    checkpoints.load_best(train.device)
+    checkpoints.load_best(train.device, progress.best_epoch)
     return progress
 
 
