@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -52,7 +53,7 @@ def standardize(splits: Mapping[str, Split], config: StandardizeConfig, keys: Ma
 
     Columns that are constant there become 0 everywhere, and padding stays 0. Inputs and results: (N, T, D) float32.
     `keys`: by modality, what identifies its values (JSON-ready); with it, more than 1 MiB are written to the cache once and mapped from then on,
-    so that a start neither reads all of the data nor holds a copy of them. Else the results are in memory.
+    so that a start neither reads all of the data nor holds a copy of them. Else, and where the cache cannot be written, they are in memory.
     DataError: a modality that is not in use or has tokens, or percentiles out of order.
     """
     train = splits["train"].inputs
@@ -81,11 +82,12 @@ def _standardized(parts: Mapping[str, Modality], percentiles: tuple[float, float
         moments = _moments(parts["train"], low, high)
         return {split: Column(part.values.shape, np.dtype("<f4"), partial(_scored, part, low, high, *moments)) for split, part in parts.items()}
 
-    if key is None or sum(part.values.nbytes for part in parts.values()) <= IN_MEMORY:
-        return {split: column.rows(0, column.shape[0]) for split, column in columns().items()}
-    content = [VERSION, key, percentiles, {split: part.values.shape for split, part in parts.items()}]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return open_or_build(store_folder(digest, "standardize"), lambda folder: write_store(folder, columns(), dict)).arrays
+    if key is not None and sum(part.values.nbytes for part in parts.values()) > IN_MEMORY:
+        content = [VERSION, key, percentiles, {split: part.values.shape for split, part in parts.items()}]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        with suppress(DataError):  # a cache that is full or not ours to write to costs time and memory, and changes no number
+            return open_or_build(store_folder(digest, "standardize"), lambda folder: write_store(folder, columns(), dict)).arrays
+    return {split: column.rows(0, column.shape[0]) for split, column in columns().items()}
 
 
 def _check_names(option: str, names: object, splits: Mapping[str, Split]) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from mmbench.config import StandardizeConfig
 from mmbench.data import transforms
 from mmbench.data.dataset import Modality, Split
+from mmbench.data.store import ARRAYS
 from mmbench.data.transforms import cut, standardize
 from mmbench.errors import DataError
 
@@ -124,6 +128,24 @@ def test_what_is_kept_in_the_cache_is_made_once_and_is_the_same(monkeypatch: pyt
         assert isinstance(again[name].inputs["audio"].values.base, np.memmap)
     assert not np.array_equal(other, expected["test"].inputs["audio"].values)
     assert not np.array_equal(foreign, expected["test"].inputs["audio"].values)
+
+
+def test_a_cache_that_cannot_be_written_or_is_damaged_changes_no_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    splits, config, keys = make_splits(3), StandardizeConfig(), {"audio": "this"}
+    expected = standardize(splits, config)["test"].inputs["audio"].values
+    monkeypatch.setattr(transforms, "IN_MEMORY", 0)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "file"))
+    np.testing.assert_array_equal(standardize(splits, config, keys)["test"].inputs["audio"].values, expected)
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "full"))
+    with monkeypatch.context() as full:
+        full.setattr("mmbench.data.store.shutil.disk_usage", lambda folder: SimpleNamespace(free=0))
+        np.testing.assert_array_equal(standardize(splits, config, keys)["test"].inputs["audio"].values, expected)
+        assert not list(tmp_path.rglob(ARRAYS))
+    standardize(splits, config, keys)
+    (kept,) = tmp_path.rglob(ARRAYS)
+    kept.write_bytes(kept.read_bytes()[:-4])
+    np.testing.assert_array_equal(standardize(splits, config, keys)["test"].inputs["audio"].values, expected)
 
 
 @given(st.integers(1, 8), st.integers(0, 1000))
