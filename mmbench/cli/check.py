@@ -96,7 +96,9 @@ def _lines(resolved: Resolved) -> Iterator[tuple[str, str]]:
     yield (
         "training",
         f"{resolved.task_loss} loss, {optimizer.name} lr {optimizer.lr:g}, batch {training.batch_size} x {training.accumulation}, "
-        f"at most {training.epochs} epochs, {training.precision}, {training.threads} thread(s)",
+        f"at most {training.epochs} epochs, {training.precision}, {training.threads} thread(s)"
+        + (f", samples of like length within {training.buckets} batches" if training.buckets else "")
+        + ", CUDA graphs on a GPU" * training.compile,
     )
     direction = "" if resolved.select not in METRICS else " (higher is better)" if METRICS[resolved.select].higher_is_better else " (lower is better)"
     yield "selection", f"validation {resolved.select}{direction}"
