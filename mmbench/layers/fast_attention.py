@@ -109,6 +109,7 @@ class _Piece(NamedTuple):
 def _cut(shape: torch.Size, keys: int, allowed: Tensor, dtype: torch.dtype) -> list[_Piece]:
     """The pieces of an attention with queries (B, h, T, d): several samples, or some heads and queries of one."""
     samples, heads, length, _ = shape
+    allowed = allowed[(None,) * (4 - allowed.dim())]  # (B or 1, h or 1, T or 1, S or 1)
     allowed = F.pad(allowed.expand(samples, -1, length, keys), (0, -keys % LANES))
     lowest = allowed.to(dtype).sub_(1).mul_(torch.finfo(dtype).max)  # (B, 1 or h, T, S): the bias
     keys = lowest.shape[-1]
@@ -176,7 +177,8 @@ class _Work:
         """Memory that stays from piece to piece and from call to call: fresh pages cost more than what is computed in them."""
         key = which, self.q.dtype
         if key not in _memory.buffers or _memory.buffers[key].numel() < shape.numel():
-            _memory.buffers[key] = self.q.new_empty(shape.numel())
+            with torch.inference_mode(False):  # what is made in that mode could never be written outside of it again
+                _memory.buffers[key] = torch.empty(shape.numel(), dtype=self.q.dtype)
         return _memory.buffers[key][: shape.numel()].view(shape)
 
 

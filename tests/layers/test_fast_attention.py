@@ -52,6 +52,22 @@ def test_values_and_gradients(name, kind):
             torch.testing.assert_close(left, right, rtol=1e-9, atol=1e-12)
 
 
+def test_a_mask_of_fewer_dimensions_broadcasts():
+    operands, allowed = _operands(2, 3, 20, 20, 4), _mask("causal", 2, 3, 20, 20)
+    torch.testing.assert_close(attention(*operands, allowed[0, 0], 0.0), attention(*operands, allowed, 0.0))
+
+
+def test_training_goes_on_after_inference_mode(monkeypatch):
+    """Memory that stays between calls is usable in both modes."""
+    monkeypatch.setattr(fast_attention, "_memory", fast_attention._Memory())
+    operands, allowed = _operands(2, 3, 20, 20, 4), _mask("lengths", 2, 3, 20, 20)
+    with torch.inference_mode():
+        expected = attention(*operands, allowed, 0.0)
+    result = attention(*operands, allowed, 0.0)
+    assert torch.equal(result, expected)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(result.sum(), operands))  # of a sum: an expanded gradient
+
+
 @pytest.mark.parametrize("kind", ["lengths", "causal"])
 def test_dropped_weights_have_their_rate_and_their_gradients(kind):
     """Values that are unit vectors show the dropped weights; with them, value and gradients are those of the formula."""
