@@ -23,9 +23,9 @@ class Altered(TensorSplit):
         vars(self).update(vars(split))
         self.change = change
 
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+    def batches(self, size: int, order: Tensor | None = None, fixed: bool = False) -> Iterator[Batch]:
         """The changed batches."""
-        return map(self.change, super().batches(size, order))
+        return map(self.change, super().batches(size, order, fixed))
 
 
 @dataclasses.dataclass(frozen=True)
