@@ -171,7 +171,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     from mmbench.results.runs import write_predictions
     from mmbench.runner import open_data
     from mmbench.training.encoders import build_encoders, prepare
-    from mmbench.training.loop import Protocol, fit, predict
+    from mmbench.training.loop import Interrupted, Protocol, fit, predict
     from mmbench.training.network import Network
     from mmbench.training.seeds import make_deterministic
     from mmbench.training.tensors import TensorSplit
@@ -221,7 +221,13 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     told = on_epoch, on_start, tracked.epochs
     protocol = Protocol(training, resolved.task_loss, resolved.select, higher, score, seed, folder, fingerprint, stop, *told)
     valid = TensorSplit(learning.splits["valid"], device)
-    progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)
+    try:
+        progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)
+    except Interrupted:
+        raise
+    except Exception:
+        tracked.epochs(log.history)  # a failed run is not gone on with, so these are all
+        raise
     log.whole(progress.history)
     started = time.perf_counter()
     test = TensorSplit(prepare(dataset, ("test",), encoders, device).splits["test"], device)
@@ -253,9 +259,11 @@ class _EpochLog:
     def __init__(self, path: Path):
         self.path = path
         self.begun = False
+        self.history: list[dict[str, Any]] = []
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         """Add the last epoch of the history. A line that a crash cuts off is left out by those who read."""
+        self.history = history
         if not self.begun:
             self.whole(history)
             return

@@ -57,9 +57,8 @@ class Journal:
             file.write(json.dumps({"what": what, **more}) + "\\n")
 
     def run_start(self, run):
-        if self.order:
-            from mmbench.training import checkpoint
-            checkpoint.PAUSE = 0  # each epoch is written, and told
+        from mmbench.training import checkpoint
+        checkpoint.PAUSE = 0 if self.order else 1e9  # each epoch is written and told, or the first and then all
         told = {key: getattr(run, key) for key in ("experiment", "label", "name", "seed", "device", "resumed_from", "simulated")}
         self.write(run, "start", **told, folder=str(run.folder), rate=run.config["training"]["optimizer"]["lr"])
 
@@ -346,9 +345,13 @@ def test_a_run_that_is_killed_and_stopped_goes_on(diary, plain) -> None:
 
 @needs_torch
 def test_failed_runs_are_told_and_one_whose_trackers_are_gone_has_failed(diary) -> None:
-    folder = diary.planned("runs", "training.optimizer.lr=1.0e+30", "training.task_loss=mse")
+    growing = ["scheduler={name: warmup_cosine, warmup: 0.9}", "optimizer.lr=3.0e+18", "task_loss=mse", "epochs=9", "batch_size=8"]
+    folder = diary.planned("runs", *(f"training.{option}" for option in growing))
     diary.python("mmbench.worker", folder, "--device", "cpu", code=1, MMBENCH_TRACKERS="journal")
-    assert diary.told()[0]["rate"] == 1e30
+    assert diary.told()[0]["rate"] == 3e18
+    written = [json.loads(line)["epoch"] for line in (folder / "epochs.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in diary.told()[1:-1]] == written
+    assert len(written) > 1  # the later ones were in no checkpoint
     assert diary.told()[-1]["result"]["status"] == "failed"
     assert "became" in diary.told()[-1]["result"]["reason"]
     other = diary.planned("other")

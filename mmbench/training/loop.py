@@ -49,7 +49,7 @@ class Protocol:
     on_start: Callable[[list[dict[str, Any]]], None] = lambda history: None
     """Told of the epochs of earlier attempts, before the first that is trained."""
     on_saved: Callable[[list[dict[str, Any]]], None] = lambda history: None
-    """Told of the epochs that no later attempt will repeat."""
+    """Told of the epochs that no later attempt will repeat. Those before a failure are left to the caller."""
 
 
 @dataclass
