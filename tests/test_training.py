@@ -143,8 +143,10 @@ def test_a_crash_between_the_two_files_goes_on_to_the_same_bits(session, monkeyp
         fit(*crashed)
     monkeypatch.setattr(checkpoint, "_save", save)
     resumed, *rest = session(folder="crashed", **sections)
+    (rest[-1].folder / ".last.pt.7.tmp").touch()  # it had begun to write
     fit(resumed, *rest)
     assert same(weights(whole), weights(resumed))
+    assert {path.name for path in rest[-1].folder.iterdir()} == {"best.pt", "last.pt"}
 
 
 def test_chosen_weights_of_a_killed_attempt_are_not_those_of_another_epoch(session, monkeypatch) -> None:
