@@ -1,31 +1,32 @@
-"""Every benchmark, then the page: under half an hour on two quiet cores.
+"""Every benchmark, then the page: about ten minutes on two quiet cores, and 5 GB of disk for a while.
 
     python benchmarks/all.py                        # what is not recorded at this commit yet
     python benchmarks/all.py --only steps --only page
 
-A command that ended is not run again at the same commit, so an interrupted measurement goes on where it stopped. Nothing else should run beside it.
+A command that ended is not run again at the same commit, so an interrupted measurement goes on where it stopped. Those that measure many things
+(steps, encoders, growth) have so many minutes, begin with what matters most, and write as they go; called again they measure what is missing.
+Nothing else should run beside it.
 """
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import click
-from measure import RESULTS, commit, timed
+from measure import RESULTS, recorded, timed
 
 NAMES = ("steps", "epoch", "start", "jobs", "encoders", "growth", "page")
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(NAMES), help="These alone, even where they are recorded. Repeatable.")
+@click.option("--only", multiple=True, type=click.Choice(NAMES), help="These alone, even where all of it is recorded. Repeatable.")
 def main(only: tuple[str, ...]) -> None:
     """Run the benchmarks one after another; one that fails is reported at the end and does not stop the others."""
     failed = []
     for name in only or NAMES:
-        if not only and name != "page" and recorded(RESULTS / f"{name}.json"):
+        if not only and name != "page" and (recorded(RESULTS, name) or {}).get("whole"):
             click.echo(f"== {name}: recorded at this commit")
             continue
         click.echo(f"== {name}")
@@ -36,14 +37,6 @@ def main(only: tuple[str, ...]) -> None:
         failed += [name] if codes[0] else []
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")
-
-
-def recorded(path: Path) -> bool:
-    """Whether figures of this very commit are there, and not those of a quick run."""
-    if not path.is_file():
-        return False
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return not content["quick"] and content["commit"] == commit()
 
 
 if __name__ == "__main__":

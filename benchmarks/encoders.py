@@ -1,6 +1,6 @@
 """A text encoder inside the loop: fine-tuned with padding, trimmed and packed, and frozen with its features in the cache.
 
-    python benchmarks/encoders.py                              # a random encoder of BERT's base size; minutes, and 6 GB of memory
+    python benchmarks/encoders.py                              # a random encoder of BERT's base size; 6 GB of memory
     python benchmarks/encoders.py --layers 4 --width 256
 
 The encoder is built here with random weights, since only its shape matters for time. Lengths are drawn to the mean that tokenised CMU-MOSI is taken
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import statistics
 import tempfile
 from functools import partial
@@ -20,9 +19,9 @@ from typing import Any
 
 import click
 import numpy as np
-from measure import child, machine, options, record, spread, timed
+from measure import CORES, Budget, child, machine, options, record, recorded, spread, timed
 
-CONFIGS = ("misa_mosi", "self_mm_mosi", "decalign_mosi")
+CONFIGS = ("misa_mosi", "decalign_mosi", "self_mm_mosi")
 FRAMES = 50
 
 
@@ -31,15 +30,17 @@ FRAMES = 50
 @click.option("--layers", default=12, show_default=True)
 @click.option("--width", default=768, show_default=True)
 @click.option("--mean-length", default=15.5, show_default=True, help="Mean number of tokens, special ones included.")
-@click.option("--steps", default=3, show_default=True, help="Timed steps of each way, taken in turn.")
+@click.option("--steps", default=2, show_default=True, help="Timed steps of each way, taken in turn.")
+@click.option("--minutes", default=2.0, show_default=True, help="After so many no other config is begun.")
 @click.option("--child", "request", hidden=True)
-@options(threads=len(os.sched_getaffinity(0)))
+@options(threads=CORES)
 def main(
     configs: tuple[str, ...],
     layers: int,
     width: int,
     mean_length: float,
     steps: int,
+    minutes: float,
     request: str | None,
     threads: int,
     out: Path,
@@ -52,10 +53,18 @@ def main(
     configs = configs or CONFIGS
     if quick:
         configs, layers, width, steps = configs[:1], 1, 32, 1
-    rows = []
+    budget = Budget(minutes)
+    settings = {"layers": layers, "width": width, "mean_length": mean_length, "steps": steps}
+    earlier = recorded(out, "encoders", **settings)
+    rows: list[dict[str, Any]] = earlier["rows"] if earlier and earlier["threads"] == threads else []
+    done = {(row["config"], row["finetune"]) for row in rows}
+    cases = [(configs[0], True), (configs[0], False), *((config, True) for config in configs[1:])]
+    left = [case for case in cases if case not in done]
     with tempfile.TemporaryDirectory() as folder:
-        build_encoder(Path(folder) / "encoder", layers, width)
-        for config, finetune in [*((config, True) for config in configs), (configs[0], False)]:
+        if left:
+            build_encoder(Path(folder) / "encoder", layers, width)
+        while left and not budget.over():
+            config, finetune = left.pop(0)
             overrides = [
                 "data.simulated=true",
                 "data.features=aligned",
@@ -69,7 +78,9 @@ def main(
             rows.append({"config": config, "finetune": finetune, **found})
             for name, value in rows[-1].items():
                 click.echo(f"{name:20} {value}")
-    record(out, "encoders", threads, quick, rows, layers=layers, width=width, mean_length=mean_length, steps=steps)
+            record(out, "encoders", threads, quick, rows, whole=not left, **settings)
+    if left:
+        click.echo(f"{len(left)} of {len(cases)} are left for another call: the {minutes:g} minutes are over")
 
 
 def build_encoder(folder: Path, layers: int, width: int) -> None:

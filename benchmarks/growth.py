@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from measure import SMALLEST, child, memory, options, record, repeat, shipped_configs, timed
+from measure import SMALLEST, Budget, child, memory, options, record, recorded, repeat, shipped_configs, timed
 
 LENGTHS = (50, 125, 250, 500)
-BATCHES = (8, 32, 128, 512)
+BATCHES = (8, 32, 128)
+LOSS_BATCHES = (*BATCHES, 512)
 CATEGORIES = (3, 7, 15, 30, 50)
 MODALITIES = (2, 3, 4)
 SIZES = (1000, 10_000, 100_000, 1_000_000)
@@ -31,35 +32,54 @@ NARROW = {"text": 8, "audio": 4, "vision": 4}
 
 @click.command()
 @click.argument("configs", nargs=-1)
-@click.option("--seconds", default=0.5, show_default=True, help="Time for each point, at least two steps.")
+@click.option("--seconds", default=0.1, show_default=True, help="Time for each point, at least two steps.")
+@click.option("--minutes", default=2.0, show_default=True, help="After so many no other table, or method, is begun.")
 @click.option("--child", "request", hidden=True)
 @options()
-def main(configs: tuple[str, ...], seconds: float, request: str | None, threads: int, out: Path, quick: bool) -> None:
+def main(configs: tuple[str, ...], seconds: float, minutes: float, request: str | None, threads: int, out: Path, quick: bool) -> None:
     """Measure CONFIGS (default: one per method), every loss, and a small model on data sets of growing size."""
     if request is not None:
         click.echo(json.dumps(answer(json.loads(request))))
         return
     lengths, batches, sizes = ((4, 8), (2, 4), (100,)) if quick else (LENGTHS, BATCHES, SIZES)
-    categories, modalities = ((3, 4), (2, 3)) if quick else (CATEGORIES, MODALITIES)
+    loss_points = {"K": (3, 4), "batch": (2, 4), "M": (2, 3)} if quick else {"K": CATEGORIES, "batch": LOSS_BATCHES, "M": MODALITIES}
     common = {"seconds": 0.0 if quick else seconds, "threads": threads}
-    columns: list[dict[str, Any]] = []
-    for config in configs or ([SMALLEST] if quick else shipped_configs("mosi")):
-        for against, points in (("length", lengths),) if quick else (("length", lengths), ("batch", batches)):
-            columns.append({"what": config, "against": against, "points": points})
-            columns[-1] |= attempt({"what": "model", "config": config, "against": against, "points": points, **common}, threads, quick)
-            show(columns[-1])
-    loss_points = {"K": categories, "batch": batches, "M": modalities}
-    columns += child(__file__, {"what": "losses", "points": loss_points, **common}, threads, quick)["columns"]
-    for column in columns:
-        if column["what"].startswith("loss "):
+    budget, settings = Budget(minutes), {"seconds": seconds, "configs": list(configs)}
+    earlier = recorded(out, "growth", **settings)
+    rows: dict[str, Any] = earlier["rows"] if earlier and earlier["threads"] == threads else {"columns": [], "data": []}
+    columns, data = rows["columns"], rows["data"]
+    done = {(column["what"], column["against"]) for column in columns}
+    models = configs or ([SMALLEST] if quick else by_weight(shipped_configs("mosi")))
+    kinds = [("length", lengths)] if quick else [("length", lengths), ("batch", batches)]
+    cases = [(config, against, points) for config in models for against, points in kinds]
+    left = [case for case in cases if case[:2] not in done]
+    if not any(column["what"].startswith("loss ") for column in columns):
+        columns += child(__file__, {"what": "losses", "points": loss_points, **common}, threads, quick)["columns"]
+        for column in columns:
             show(column)
-    data = []
-    with tempfile.TemporaryDirectory() as folder:
-        manifest = narrow_manifest(Path(folder))
-        for size in sizes:
-            data.append({"samples": size} | attempt({"what": "size", "manifest": str(manifest), "samples": size, **common}, threads, quick, folder))
-            click.echo(f"{data[-1]}")
-    record(out, "growth", threads, quick, {"columns": columns, "data": data}, seconds=seconds)
+        record(out, "growth", threads, quick, rows, whole=False, **settings)
+    if not data:
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = narrow_manifest(Path(folder))
+            for size in sizes:
+                data.append(
+                    {"samples": size} | attempt({"what": "size", "manifest": str(manifest), "samples": size, **common}, threads, quick, folder)
+                )
+                click.echo(f"{data[-1]}")
+        record(out, "growth", threads, quick, rows, whole=not left, **settings)
+    while left and not budget.over():
+        config, against, points = left.pop(0)
+        found = attempt({"what": "model", "config": config, "against": against, "points": points, **common}, threads, quick)
+        columns.append({"what": config, "against": against, "points": points, **found})
+        show(columns[-1])
+        record(out, "growth", threads, quick, rows, whole=not left, **settings)
+    if left:
+        click.echo(f"{len(left)} of {len(cases)} columns of models are left for another call: the {minutes:g} minutes are over")
+
+
+def by_weight(configs: Sequence[str]) -> list[str]:
+    """The configs of attention first, in which length counts most."""
+    return sorted(configs, key=lambda config: not config.startswith(("decalign", "mult", "slad")))
 
 
 def attempt(request: dict[str, Any], threads: int, quick: bool, cache: str | None = None) -> dict[str, Any]:

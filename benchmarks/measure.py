@@ -27,6 +27,9 @@ LARGE = ("1024 x 1024 x 1024", "1600 x 768 x 3072")
 """The products whose rate counts as the machine's: the better of both."""
 
 
+CORES = len(os.sched_getaffinity(0))
+
+
 def options(threads: int = 1) -> Callable[[Any], Any]:
     """``--threads``, ``--out`` and ``--quick``, which every benchmark has."""
 
@@ -46,7 +49,7 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
     """What ``answer(REQUEST)`` of a script gives, as JSON from a fresh process. `here`: in this process, where a quick run saves the start.
     `cache`: a folder in place of MMBENCH_CACHE.
 
-    Waiting threads sleep (OMP_WAIT_POLICY=PASSIVE), else two processes on one machine slow each other far beyond their share.
+    Threads wait as the machine has it by default: nothing else runs beside a measurement, and a thread that sleeps is slow to wake.
     RuntimeError: the process failed; its last lines of output are the message.
     """
     environment = {"MMBENCH_CACHE": cache} if cache else {}
@@ -58,7 +61,7 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
         [sys.executable, script, "--child", json.dumps(request)],
         capture_output=True,
         text=True,
-        env={**os.environ, **thread_variables(threads), **environment},
+        env={**without_thread_variables(), "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **environment},
         check=False,
     )
     if done.returncode:
@@ -67,9 +70,10 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
     return found
 
 
-def thread_variables(threads: int) -> dict[str, str]:
-    """The environment of a process that computes with so many threads."""
-    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+def without_thread_variables() -> dict[str, str]:
+    """This process's environment, without what says how many threads compute and how they wait."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def repeat(call: Callable[[], Any], seconds: float, least: int = 3, most: int = 50) -> list[float]:
@@ -135,12 +139,13 @@ def peak() -> float:
     return round(int(dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())["VmHWM"].split()[0]) / 1024, 1)
 
 
-def record(folder: Path, name: str, threads: int, quick: bool, rows: Any, **settings: Any) -> None:
-    """Write ``<folder>/<name>.json``: the figures with machine, versions, threads, date and commit."""
+def record(folder: Path, name: str, threads: int, quick: bool, rows: Any, whole: bool = True, **settings: Any) -> None:
+    """Write ``<folder>/<name>.json``: the figures with machine, versions, threads, date and commit. `whole`: nothing is left to measure."""
     content = {
         "benchmark": name,
         "simulated": True,
         "quick": quick,
+        "whole": whole,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": commit(),
         "machine": machine(),
@@ -151,17 +156,39 @@ def record(folder: Path, name: str, threads: int, quick: bool, rows: Any, **sett
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    click.echo(f"written: {path}")
+    if whole:
+        click.echo(f"written: {path}")
+
+
+def recorded(folder: Path, name: str, **settings: Any) -> dict[str, Any] | None:
+    """What was recorded at this very commit, with these settings, and not by a quick run."""
+    path = folder / f"{name}.json"
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    same = bool(content) and not content["quick"] and content["commit"] == commit() and settings.items() <= content["settings"].items()
+    return content if same else None
+
+
+class Budget:
+    """The minutes of a command: what is not begun when they are over is left for the next call."""
+
+    def __init__(self, minutes: float):
+        self.end = time.perf_counter() + 60 * minutes
+
+    def over(self) -> bool:
+        """Whether nothing more is to begin."""
+        return time.perf_counter() > self.end
 
 
 def commit() -> str:
-    """The commit that was measured, with ``-dirty`` where files other than figures differ from it; nothing outside of a checkout."""
+    """The last commit of anything but figures, with ``-dirty`` where other files differ from it; nothing outside of a checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!benchmarks/results", ":!docs/performance.md")
-    return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changed else "")
+    code = (".", ":!benchmarks/results", ":!docs/performance.md")
+    return git("log", "-1", "--format=%h", "--abbrev=12", "--", *code) + (
+        "-dirty" if git("status", "--porcelain", "--untracked-files=no", "--", *code) else ""
+    )
 
 
 def machine() -> dict[str, Any]:
@@ -172,7 +199,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": f"{fields.get('model name', platform.machine())} (family {fields.get('cpu family')}, model {fields.get('model')})",
         "instructions": [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags],
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": CORES,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "torch": metadata.version("torch").partition("+")[0],

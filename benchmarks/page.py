@@ -50,7 +50,10 @@ def render(template: str, results: Path) -> str:
         if name in OF_ALL:
             return OF_ALL[name](found)
         maker, file = TABLES[name]
-        return maker(found[file]) if file in found else f"*Not recorded yet: `python benchmarks/{file}.py`.*"
+        if file in found:
+            return maker(found[file])
+        where = " on a machine with a GPU" if file == "gpu" else ""
+        return f"*Not recorded yet: `python benchmarks/{file}.py`{where}.*"
 
     return re.sub(r"\{\{([a-z_]+)\}\}", table, template)
 
@@ -91,54 +94,92 @@ def records(found: Mapping[str, Any]) -> str:
         machine = figures["machine"]
         who = f"{machine['processor']}, {' '.join(machine['instructions'])}, {machine['cores']} cores, {machine['memory_gib']} GiB"
         quick = " **(a quick run: its figures mean nothing)**" if figures["quick"] else ""
-        commit = figures["commit"] or "unknown"
+        commit = (figures["commit"] or "unknown") + ("" if figures["whole"] else ", in part")
         rows.append([f"`{name}`{quick}", who, f"torch {machine['torch']}", figures["threads"], figures["date"], commit])
     return grid(["figures", "machine", "versions", "threads", "date", "commit"], rows) if rows else "*Nothing was recorded yet.*"
 
 
+PEERS = {
+    "decalign": 1.8,
+    "mult": 1.3,
+    "mult_unaligned": 2.0,
+    "tfn": 1.5,
+    "lmf": 1.2,
+    "misa_bert": 1.8,
+    "self_mm_bert": 1.8,
+    "decalign_bert": 1.8,
+}
+"""What is aimed at for a step beside other code, by case: so many times as fast."""
+
+
 def glance(found: Mapping[str, Any]) -> str:
-    """What was aimed at, and what was found."""
+    """What was aimed at, what was found, and whether that is enough."""
     rows: list[list[str]] = []
-    if "steps" in found:
-        measured = [row for row in found["steps"]["rows"] if "step" in row]
-        losses, shares = [row["losses_share"] for row in measured], [row["share_of_machine"] for row in measured]
-        rows.append(["alignment losses, share of a step", "< 10 %", f"at most {percent(max(losses))}"])
-        reached = sum(share >= 1 / 3 for share in shares)
-        least = f"{percent(min(shares))} to {percent(max(shares))}; {reached} of {len(shares)} reach it"
-        rows.append(["products of a step, share of the matrix rate", "a third, or a reason", least])
+
+    def add(what: str, aim: str, measured: str, reached: bool) -> None:
+        rows.append([what, aim, measured, "yes" if reached else "**no**"])
+
+    for row in found.get("peers", ()):
+        aim = PEERS[row["case"]]
+        name = f"step of `{row['case']}` beside other code ({row['lengths']}, {row['threads']} threads)"
+        add(name, f"x{aim:g}", f"x{number(row['ratio'])}", row["ratio"] >= aim)
+        ours, theirs = row["ours"].get("peak_mb"), row["peer"].get("peak_mb")
+        if ours and theirs:
+            add("its memory", "at most half of theirs", percent(ours / theirs), ours <= theirs / 2)
+    measured = [row for row in found.get("steps", {"rows": ()})["rows"] if "step" in row]
+    if measured:
+        shares = [row["share_of_machine"] for row in measured]
+        for method in ("decalign", "slad"):
+            losses = max((row["losses_share"] for row in measured if row["config"].startswith(method)), default=None)
+            if losses is not None:
+                add(f"alignment losses of {method}, share of a step, at most", "< 10 %", percent(losses), losses < 0.1)
+        enough = sum(share >= 1 / 3 for share in shares)
+        spread = f"{percent(min(shares))} to {percent(max(shares))}; {enough} of {len(shares)} reach it"
+        add("products of a step, share of the matrix rate", "a third, or the reasons below", spread, enough == len(shares))
     if "epoch" in found:
-        rows += [[f"outside the model, `{row['config']}`", "< 3 % of an epoch", percent(row["outside_share"])] for row in found["epoch"]["rows"]]
+        for row in found["epoch"]["rows"]:
+            add(f"outside the model, `{row['config']}`", "< 3 % of an epoch", percent(row["outside_share"]), row["outside_share"] < 0.03)
     start = found["start"]["rows"] if "start" in found else {}
     if "second" in start:
-        plan, worker = start["second"]["plan"], start["second"]["worker"]
-        rows.append(["second start to the first batch, beyond importing torch", "< 1 s", f"{number(plan['seconds'])} + {number(worker['rest_s'])} s"])
-        beyond = f"{number(start['pass']['rss'] - start['torch_mb'])} MiB"
-        rows.append(["memory after a pass over the data, beyond torch's", f"< {number(start['data_mb'] + 300)} MiB", beyond])
-    if start:
-        slowest = min(row["median_ms"] for name, row in start["loaders"].items() if name not in ("ours", "0 workers"))
-        rows.append(["batching an epoch against workers", "x10", f"x{number(slowest / start['loaders']['ours']['median_ms'])} and more"])
+        plan, rest = start["second"]["plan"]["seconds"], start["second"]["worker"]["rest_s"]
+        seconds = f"{number(plan)} + {number(rest)} s"
+        add("second start to the first batch, beyond importing torch: planning + run", "< 1 s", seconds, plan + rest < 1)
+        most, beyond = start["data_mb"] + 300, start["pass"]["rss"] - start["torch_mb"]
+        add("memory after a pass over the data, beyond torch's", f"< {number(most)} MiB", f"{number(beyond)} MiB", beyond < most)
+    workers = [row["median_ms"] for name, row in start.get("loaders", {}).items() if name not in ("ours", "0 workers")]
+    if workers:
+        ratio = min(workers) / start["loaders"]["ours"]["median_ms"]
+        add("batching an epoch against the fastest loader with workers", "x10", f"x{number(ratio)}", ratio >= 10)
     if "encoders" in found:
         for row in found["encoders"]["rows"]:
             if row["finetune"]:
-                rows.append([f"fine-tuned encoder, `{row['config']}`, against padding", "x1.8", f"x{number(row['gain']['packed'])}"])
+                gain = row["gain"]["packed"]
+                add(f"fine-tuned encoder, `{row['config']}`, against padding", "x1.8", f"x{number(gain)}", gain >= 1.8)
             else:
-                rows.append([f"frozen encoder, `{row['config']}`, against precomputed features", "1.05", number(row["ratio"])])
+                ratio = row["ratio"]
+                add(f"frozen encoder, `{row['config']}`, against precomputed features", "1.05", number(ratio), ratio <= 1.05)
     if "jobs" in found:
         settings = found["jobs"]["settings"]
-        equal = "equal" if settings["equal"] else "not equal"
-        rows.append(["seeds side by side against all threads for one", "x1.4, equal numbers", f"x{number(settings['speedup'])}, {equal}"])
-    return grid(["what", "aim", "found"], rows) if rows else "*Nothing was recorded yet.*"
+        speedup, equal = settings["speedup"], settings["equal"]
+        text = f"x{number(speedup)}, {'equal' if equal else 'not equal'}"
+        add("seeds side by side against all threads for one", "x1.4, equal numbers", text, speedup >= 1.4 and equal)
+    return grid(["what", "aim", "found", "reached"], rows) if rows else "*Nothing was recorded yet, so nothing is shown to be reached.*"
 
 
 def steps(figures: Figures) -> str:
     """Time, products, share of the machine and memory of each method, by shape."""
     parts = []
-    for form, title in FORMS.items():
-        rows = [row for row in figures["rows"] if (row["dataset"], row["features"]) == form]
-        if rows:
+    asked = {(row["dataset"], row["features"], row["threads"]) for row in figures["rows"]}
+    for *form, threads in sorted(asked, key=lambda group: (list(FORMS).index(group[:2]) if group[:2] in FORMS else len(FORMS), -group[2])):
+        rows = [row for row in figures["rows"] if [row["dataset"], row["features"], row["threads"]] == [*form, threads]]
+        title = FORMS.get(tuple(form))
+        if title:
             head = ["config", "step, ms", "losses", "parameters", "GFLOP", "of the matrix rate", "operator calls", "memory, MiB"]
             shape = next((", ".join(f"{name} {t} x {d}" for name, (t, d) in row["shape"].items()) for row in rows if "shape" in row), "")
-            parts.append(f"**{title}** ({shape}; batches of {rows[0]['batch']})\n\n{grid(head, map(_step, rows))}")
+            each = f"{threads} thread{'s' * (threads > 1)}"
+            parts.append(f"**{title}, {each}** ({shape}; batches of {rows[0]['batch']})\n\n{grid(head, map(_step, rows))}")
+    if not figures["whole"]:
+        parts.append("*Not all shapes and methods are recorded yet: `python benchmarks/steps.py` goes on.*")
     return "\n\n".join(parts)
 
 
@@ -151,25 +192,29 @@ def _step(row: Figures) -> list[str]:
 
 def parts(figures: Figures) -> str:
     """Shares of the parts of a step, on the first shape."""
-    rows = [row for row in figures["rows"] if "parts_ms" in row and (row["dataset"], row["features"]) == next(iter(FORMS))]
+    first = (*next(iter(FORMS)), figures["threads"])
+    rows = [row for row in figures["rows"] if "parts_ms" in row and (row["dataset"], row["features"], row["threads"]) == first]
     names = list(rows[0]["parts_ms"]) if rows else []
     body = ([row["config"], *(percent(row["parts_ms"][name] / sum(row["parts_ms"].values())) for name in names)] for row in rows)
     return grid(["config", *names], body)
 
 
 def rates(figures: Figures) -> str:
-    """What the machine does in matrix products of several shapes: median over all processes of the benchmark, least and greatest."""
-    measured = [row["matrix_gflops"] for row in figures["rows"] if "matrix_gflops" in row]
+    """What the machine does in matrix products of several shapes: median over all processes of the benchmark, least and greatest, by threads."""
+    measured = [(row["threads"], row["matrix_gflops"]) for row in figures["rows"] if "matrix_gflops" in row]
+    threads = sorted({each for each, _ in measured})
     body = []
-    for name in measured[0] if measured else ():
-        values = sorted(found[name] for found in measured)
-        body.append([name, f"{number(values[len(values) // 2])} ({number(values[0])}-{number(values[-1])})"])
-    return grid(["rows x inner x columns", "GFLOP/s"], body)
+    for name in measured[0][1] if measured else ():
+        body.append([name])
+        for each in threads:
+            values = sorted(found[name] for own, found in measured if own == each)
+            body[-1].append(f"{number(values[len(values) // 2])} ({number(values[0])}-{number(values[-1])})")
+    return grid(["rows x inner x columns", *(f"GFLOP/s, {each} thread{'s' * (each > 1)}" for each in threads)], body)
 
 
 def peers(figures: Sequence[Figures]) -> str:
     """Steps of other code beside ours."""
-    head = ["method", "shape", "batch", "threads", "other code", "its step, ms", "ours, ms", "ratio", "its memory, MiB", "ours"]
+    head = ["method", "shape", "batch", "threads", "other code", "its step, ms", "ours, ms", "ratio", "its memory, MiB", "ours", "our commit"]
     return grid(head, (_peer(row) for row in figures))
 
 
@@ -177,7 +222,17 @@ def _peer(row: Figures) -> list[str]:
     other, ours = row["peer"], row["ours"]
     who = f"{other['name']} {other['version']}"
     times = [ms(other), ms(ours), f"x{number(row['ratio'])}"]
-    return [row["method"], row["shape"], row["batch"], row["threads"], who, *times, number(other.get("peak_mb")), number(ours.get("peak_mb"))]
+    return [
+        row["method"],
+        row["shape"],
+        row["batch"],
+        row["threads"],
+        who,
+        *times,
+        number(other.get("peak_mb")),
+        number(ours.get("peak_mb")),
+        row["commit"],
+    ]
 
 
 def epoch(figures: Figures) -> str:
@@ -204,7 +259,9 @@ def start(figures: Figures) -> str:
         whole = rows["pass"]
         name = f"all {whole['batches']} batches of an epoch, nothing computed"
         body.append([name, whole["seconds"], f"{number(whole['rss'])}, own {number(whole['anon'])}"])
-    return f"{rows['samples']} samples, {number(rows['data_mb'])} MiB of features.\n\n{grid(['what', 'seconds', 'resident MiB'], body)}"
+    source = "simulated data, the store made" if rows["source"] == "simulated" else "a file in the layout of MMSA's `aligned_50.pkl`, converted"
+    told = f"{rows['samples']} samples, {number(rows['data_mb'])} MiB of features; {source} at the first start."
+    return f"{told}\n\n{grid(['what', 'seconds', 'resident MiB'], body)}"
 
 
 def loaders(figures: Figures) -> str:
@@ -220,16 +277,19 @@ def jobs(figures: Figures) -> str:
     body = [
         [
             f"`--jobs {row['jobs']}`, {row['threads']} thread{'s' * (row['threads'] > 1)} each",
+            row["runs"],
             number(row["seconds"]),
-            number(3600 * settings["seeds"] / row["seconds"]),
+            number(3600 * row["runs"] / row["seconds"]),
         ]
         for row in figures["rows"]
     ]
     equal = "equal to the last bit" if settings["equal"] else "**not equal**"
+    what = f"`{settings['config']}`, {settings['seeds']} seeds, epochs: {settings['epochs']}, {settings['samples']} samples over all splits"
+    compared = figures["rows"][-1]["runs"]
     return (
-        f"`{settings['config']}`, {settings['seeds']} seeds of {settings['epochs']} epochs: x{number(settings['speedup'])} the throughput of one run "
-        f"with all threads. Scores and predictions of `--jobs {settings['jobs']}` and of `--jobs 1` at the same number of threads are {equal}.\n\n"
-        f"{grid(['way', 'seconds in all', 'runs per hour'], body)}"
+        f"{what}, the start of each run included: x{number(settings['speedup'])} the throughput of one run with all threads. Scores and predictions "
+        f"of `--jobs {settings['jobs']}` and of `--jobs 1` at the same number of threads are {equal} (the first {compared}).\n\n"
+        f"{grid(['way', 'runs', 'seconds in all', 'runs per hour'], body)}"
     )
 
 
@@ -246,7 +306,9 @@ def finetuned(figures: Figures) -> str:
 
 def frozen(figures: Figures) -> str:
     """Epochs on the cached features of a frozen encoder."""
-    (row,) = (row for row in figures["rows"] if not row["finetune"])
+    row = next((row for row in figures["rows"] if not row["finetune"]), None)
+    if row is None:
+        return "*Not recorded yet: `python benchmarks/encoders.py` goes on.*"
     body = [[name, ms(own)] for name, own in row["epochs"].items()]
     return (
         f"`{row['config']}`, {row['samples']} samples: ratio {number(row['ratio'])}. Encoding them the first time took {number(row['first_s'])} s, "

@@ -6,13 +6,12 @@ Nothing of theirs is part of this project: give the folders of your own copies, 
 each code gets them in practice, ours with the real lengths, theirs padded; "short": the same with the lengths of CMU-MOSI's text, 15.5 of 50
 tokens on average (assumed); "full": every sequence has the full length, so that nothing is trimmed. A step is forward, losses, backward, clipping
 and the optimizer, without batching; neither accumulates gradients. Times are medians of steps taken in turn in one process, memory what the steps add
-to a fresh process; where the machine has other work, trust the ratio of processor time (with one thread).
+to a fresh process; where the machine has other work, trust the ratio of processor time (with one thread). A result is written as soon as it is there.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from measure import commit
 
 if TYPE_CHECKING:
     from peer_steps import Step
@@ -172,6 +172,7 @@ def _compare(run: Run, steps: int) -> dict[str, Any]:
         "batch": case.batch,
         "threads": run.options["threads"],
         "precision": run.options["precision"],
+        "commit": commit(),
         "note": case.note,
         "peer": {"name": case.peer, "version": peer_steps.version(run.folder, case.peer.upper()), **found["peer"]},
         "ours": found["ours"],
@@ -336,5 +337,4 @@ def _decalign_settings(data: Data) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # else two processes on one machine slow each other beyond their share
     main()

@@ -1,10 +1,11 @@
 """How long a run takes to its first batch on data of CMU-MOSEI's size, what it keeps in memory, and what batching an epoch costs.
 
-    python benchmarks/start.py
+    python benchmarks/start.py                             # a mapped store of simulated data, 4.5 GB of disk for a while
+    python benchmarks/start.py --pickle --samples 8000     # a file in MMSA's layout, which is read, converted and kept beside its store
 
-A file of random numbers in the layout of MMSA's aligned_50.pkl is written to a temporary folder (4 GB, and as much for the store made of it; both
-are removed), then a run is planned and started twice: the first start converts the file, the second maps the store. A process ends at its first
-batch, or after it has passed over all batches once.
+A run is planned and started twice on aligned data of CMU-MOSEI's size, audio and vision standardised: the first start makes the store (simulates it,
+or converts a file of random numbers in the layout of MMSA's aligned_50.pkl), the second maps it. Everything is in a temporary folder and removed.
+A process ends at its first batch, or after it has passed over all batches once.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ WORKERS = (0, 2, 4)
 
 @click.command()
 @click.option("--samples", default=sum(SIZES.values()), show_default=True, help="Samples of all splits.")
+@click.option("--pickle", "as_file", is_flag=True, help="Write a file and convert it; else the store is simulated.")
 @click.option("--child", "request", hidden=True)
 @options()
-def main(samples: int, request: str | None, threads: int, out: Path, quick: bool) -> None:
+def main(samples: int, as_file: bool, request: str | None, threads: int, out: Path, quick: bool) -> None:
     """Measure start-up, memory and batching."""
     if request is not None:
         click.echo(json.dumps(answer(json.loads(request))))
         return
     samples = 60 if quick else samples
-    rows: dict[str, Any] = {"samples": samples}
+    rows: dict[str, Any] = {"samples": samples, "source": "a pickle" if as_file else "simulated"}
     help_command = [sys.executable, "-m", "mmbench", "--help"]
     rows["help_s"] = round(min(repeat(lambda: subprocess.run(help_command, capture_output=True, check=True), 0, 1 if quick else 5)), 3)
     imports = [child(__file__, {"what": "torch"}, threads, quick) for _ in range(1 if quick else 3)]
@@ -49,10 +51,15 @@ def main(samples: int, request: str | None, threads: int, out: Path, quick: bool
     rows["torch_mb"] = min(found["rss"] for found in imports)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "aligned_50.pkl"
-        rows["data_mb"] = write_data(path, samples)
+        if as_file:
+            write_data(path, samples)
+            data = [f"data.path={path}", "data.splits=own"]
+        else:
+            data = ["data.simulated=true", "data.features=aligned", f"data.samples={samples}"]
+        rows["data_mb"] = round(samples * FRAMES * sum(WIDTHS.values()) * 4 / 2**20, 1)
         cache = f"{folder}/cache"
         for name in ("first",) if quick else ("first", "second"):
-            planned = child(__file__, {"what": "plan", "path": str(path), "out": f"{folder}/{name}", "threads": threads}, threads, quick, cache)
+            planned = child(__file__, {"what": "plan", "data": data, "out": f"{folder}/{name}", "threads": threads}, threads, quick, cache)
             run = {"what": "worker", "folder": planned.pop("folder"), "started": time.time()}
             rows[name] = {"plan": planned, "worker": child(__file__, {**run, "whole": False}, threads, quick, cache)}
         if not quick:
@@ -63,11 +70,10 @@ def main(samples: int, request: str | None, threads: int, out: Path, quick: bool
     record(out, "start", threads, quick, rows, config=CONFIG)
 
 
-def write_data(path: Path, samples: int) -> float:
-    """Random features, labels and masks in MMSA's layout; the size of the features in MiB."""
+def write_data(path: Path, samples: int) -> None:
+    """Random features, labels and masks in MMSA's layout."""
     generator = np.random.default_rng(1)
     total, content = sum(SIZES.values()), {}
-    size = 0
     for split, whole in SIZES.items():
         count = max(8, samples * whole // total)
         block = {name: generator.standard_normal((min(count, 1000), FRAMES, width), np.float32) for name, width in WIDTHS.items()}
@@ -76,7 +82,6 @@ def write_data(path: Path, samples: int) -> float:
         real = np.arange(FRAMES) < lengths[:, None]
         for part in features.values():
             part[~real] = 0.0
-        size += sum(part.nbytes for part in features.values())
         tokens = np.where(real, generator.integers(1000, 3000, real.shape), 0)
         labels = generator.uniform(-3, 3, count).astype(np.float32)
         content[split] = {
@@ -90,7 +95,6 @@ def write_data(path: Path, samples: int) -> float:
         }
     with open(path, "wb") as file:
         pickle.dump(content, file, protocol=4)
-    return round(size / 2**20, 1)
 
 
 def import_torch() -> dict[str, float]:
@@ -101,13 +105,13 @@ def import_torch() -> dict[str, float]:
     return {"seconds": round(time.perf_counter() - started, 3), **memory()}
 
 
-def plan(path: str, out: str, threads: int) -> dict[str, Any]:
-    """What ``mmbench run`` does before it starts a run: no torch, but the data are opened, at first converted."""
+def plan(data: list[str], out: str, threads: int) -> dict[str, Any]:
+    """What ``mmbench run`` does before it starts a run: no torch, but the data are opened, at first simulated or converted."""
     started = time.perf_counter()
     from mmbench.resolve import load
     from mmbench.runner import make_plan, prepare
 
-    overrides = (f"data.path={path}", "data.splits=own", f"training.threads={threads}", "training.batch_size=32")
+    overrides = (*data, "data.standardize.modalities=[audio, vision]", f"training.threads={threads}", "training.batch_size=32")
     planned = make_plan(load(CONFIG, overrides, "1"), Path(out), None, "cpu")
     prepare(planned, None)
     seconds = round(time.perf_counter() - started, 3)

@@ -1,6 +1,7 @@
 """Time, operations and memory of one training step of every shipped method.
 
     python benchmarks/steps.py                                             # all, on simulated data in the shapes of CMU-MOSI and CMU-MOSEI
+    python benchmarks/steps.py --minutes 10                                # goes on with what is not recorded at this commit
     python benchmarks/steps.py mult_mosi --set data.features=unaligned --out /tmp/mine
 
 Each config is measured in a process of its own. Its steps run on batches that are at hand already, so batching and reading are not in them
@@ -15,57 +16,96 @@ from pathlib import Path
 from typing import Any
 
 import click
-from measure import WARM_UP, child, machine_rate, matrix_rates, memory, options, peak, record, repeat, reset_peak, shipped_configs, spread
+from measure import (
+    CORES,
+    WARM_UP,
+    Budget,
+    child,
+    machine_rate,
+    matrix_rates,
+    memory,
+    options,
+    peak,
+    record,
+    recorded,
+    repeat,
+    reset_peak,
+    shipped_configs,
+    spread,
+)
 
 # Aligned sequences have 50 frames each; unaligned ones 50 words, 375 to 500 frames of sound and 500 of video, in batches of 8 as peers are timed.
 SHAPES = (("mosi", "aligned", 32), ("mosi", "unaligned", 8), ("mosei", "aligned", 32))
+BATCHES = 4
+SAMPLES = 600  # of the data, so that the training split has some batches of 32; a step's time depends on no other number of samples
+RATES = 0.1  # seconds for each shape of product
 
 
 @click.command()
 @click.argument("configs", nargs=-1)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="For configs that are named: as in mmbench run.")
-@click.option("--seconds", default=3.0, show_default=True, help="Time for the steps of each config.")
+@click.option("--seconds", default=1.5, show_default=True, help="Time for the steps of each config, at least three.")
+@click.option("--minutes", default=3.0, show_default=True, help="After so many no other config is begun.")
 @click.option("--child", "request", hidden=True)
-@options()
+@options(threads=CORES)
 def main(
     configs: tuple[str, ...],
     overrides: tuple[str, ...],
     seconds: float,
+    minutes: float,
     request: str | None,
     threads: int,
     out: Path,
     quick: bool,
 ) -> None:
-    """Measure CONFIGS, by default one per method and shape."""
+    """Measure CONFIGS, by default one per method and shape; on the first shape with one thread, too."""
     if request is not None:
         click.echo(json.dumps(answer(json.loads(request))))
         return
-    chosen = [(config, "", "", 0) for config in configs] or [
-        (config, dataset, features, batch) for dataset, features, batch in SHAPES for config in shipped_configs(dataset)
+    budget = Budget(minutes)
+    chosen = [(config, "", "", 0, threads) for config in configs] or [
+        (config, dataset, features, batch, each)
+        for dataset, features, batch, each in (
+            (*SHAPES[0], threads),
+            *([(*SHAPES[0], 1)] if threads > 1 else []),
+            *((*s, threads) for s in SHAPES[1:]),
+        )
+        for config in shipped_configs(dataset)
     ]
-    rows = []
-    for config, dataset, features, batch in chosen[:1] if quick else chosen:
+    chosen = [case for case in chosen if case[0] == "misa_mosi"][:1] if quick else chosen
+    settings = {"seconds": seconds, "overrides": list(overrides), "configs": list(configs)}
+    earlier = recorded(out, "steps", **settings)
+    rows: list[dict[str, Any]] = earlier["rows"] if earlier and earlier["threads"] == threads else []
+    done = {(row["config"], row["features"], row["threads"]) for row in rows}
+    left = [case for case in chosen if (case[0], case[2], case[4]) not in done]
+    while left and not budget.over():
+        config, dataset, features, batch, each = left.pop(0)
         own = (f"data.features={features}", f"training.batch_size={batch}", "training.accumulation=1") if features else ()
-        samples = ("data.samples=100",) if quick else ()
-        settings = ("data.simulated=true", f"training.threads={threads}", *own, *samples, *overrides)
-        asked = {"config": config, "overrides": settings, "seconds": 0.0 if quick else seconds, "quick": quick}
-        row: dict[str, Any] = {"config": config, "dataset": dataset, "features": features, "batch": batch}
+        samples = f"data.samples={100 if quick else SAMPLES}"
+        given = ("data.simulated=true", f"training.threads={each}", samples, *own, *overrides)
+        asked = {"config": config, "overrides": given, "seconds": 0.0 if quick else seconds, "quick": quick}
+        row: dict[str, Any] = {"config": config, "dataset": dataset, "features": features, "batch": batch, "threads": each}
         try:
-            row |= child(__file__, asked, threads)
+            row |= child(__file__, asked, each, quick)
         except RuntimeError as error:
             row["problem"] = str(error).splitlines()[-1]
         rows.append(row)
-        found = row.get("step", {})
-        click.echo(
-            f"{config:24} {dataset:6} {features:10} "
-            + (
-                f"{found['median_ms']:8.1f} ms ({found['min_ms']:.1f}-{found['max_ms']:.1f}), losses {row['losses_share']:.0%}, "
-                f"{row['gflop']:.2f} GFLOP, {row['share_of_machine']:.0%} of {row['machine_gflops']:.0f} GFLOP/s, {row['peak_mb']:.0f} MiB"
-                if found
-                else row["problem"]
-            )
-        )
-    record(out, "steps", threads, quick, rows, seconds=seconds)
+        click.echo(line(row))
+        record(out, "steps", threads, quick, rows, whole=not left, **settings)
+    if left:
+        click.echo(f"{len(left)} of {len(chosen)} are left for another call: the {minutes:g} minutes are over")
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row, to read."""
+    name = f"{row['config']:24} {row['dataset']:6} {row['features']:10} {row['threads']} threads "
+    if "problem" in row:
+        return name + str(row["problem"])
+    found = row["step"]
+    return name + (
+        f"{found['median_ms']:8.1f} ms ({found['min_ms']:.1f}-{found['max_ms']:.1f}), losses {row['losses_share']:.0%}, "
+        f"{row['gflop']:.2f} GFLOP, {row['share_of_machine']:.0%} of {row['machine_gflops']:.0f} GFLOP/s, {row['peak_mb']:.0f} MiB"
+    )
 
 
 def measure(config: str, overrides: list[str], seconds: float, quick: bool) -> dict[str, Any]:
@@ -80,11 +120,11 @@ def measure(config: str, overrides: list[str], seconds: float, quick: bool) -> d
     (resolved,) = load(config, overrides)
     training = resolved.experiment.training
     torch.set_num_threads(training.threads)
-    rates = matrix_rates(0.0 if quick else 0.3)  # first and last, so that what is busy for a moment does not count
+    rates = matrix_rates(0.0 if quick else RATES)  # first and last, so that what is busy for a moment does not count
     dataset = open_data(resolved)
     train = TensorSplit(dataset.splits["train"], torch.device("cpu"))
     stepper = Stepper(resolved, dataset.input_spec(), train.target)
-    batches = full_batches(train, training.batch_size, 2 if quick else 10)
+    batches = full_batches(train, training.batch_size, 2 if quick else BATCHES)
     reset_peak()
     before = memory()["rss"]
     for i in range(WARM_UP):
@@ -105,7 +145,7 @@ def measure(config: str, overrides: list[str], seconds: float, quick: bool) -> d
     whole = [sum(parts) for parts in zip(*stepper.times.values(), strict=True)]
     median = statistics.median(whole)
     gflop = statistics.mean(products(lambda batch=batch: stepper(batch)) for batch in batches)  # type: ignore[misc]
-    after = matrix_rates(0.0 if quick else 0.3)
+    after = matrix_rates(0.0 if quick else RATES)
     rates = {name: max(rate, after[name]) for name, rate in rates.items()}
     lengths = {name: float(part.mask.sum(1).float().mean()) for name, part in batches[0].inputs.items()}
     return {

@@ -58,6 +58,41 @@ def test_a_call_inside_a_timed_call_counts_once() -> None:
     assert not clock.stack
 
 
+def test_the_page_says_of_each_aim_whether_it_is_reached() -> None:
+    jobs = {"settings": {"speedup": 1.5, "equal": True}}
+    fast, slow = ({"case": "tfn", "lengths": "ragged", "threads": 1, "ratio": ratio, "ours": {}, "peer": {}} for ratio in (1.6, 1.4))
+    told = [line.split(" | ")[-1] for line in module("page").glance({"jobs": jobs, "peers": [fast, slow]}).splitlines()[2:]]
+    assert told == ["yes |", "**no** |", "yes |"]
+    jobs["settings"]["equal"] = False
+    assert "**no**" in module("page").glance({"jobs": jobs})
+
+
+def test_every_comparison_with_other_code_has_an_aim() -> None:
+    pytest.importorskip("torch")
+    assert set(module("page").PEERS) == set(module("peers").CASES)
+
+
+def test_figures_count_as_recorded_at_the_same_commit_with_the_same_settings(tmp_path, monkeypatch) -> None:
+    measure = module("measure")
+    monkeypatch.setattr(measure, "machine", dict)
+    monkeypatch.setattr(measure, "commit", lambda: "one")
+    measure.record(tmp_path, "steps", 2, False, [1], whole=False, seconds=1.5, configs=[])
+    assert measure.recorded(tmp_path, "steps", seconds=1.5, configs=[])["rows"] == [1]
+    assert measure.recorded(tmp_path, "steps", seconds=2.0) is None
+    monkeypatch.setattr(measure, "commit", lambda: "two")
+    assert measure.recorded(tmp_path, "steps", seconds=1.5) is None
+    measure.record(tmp_path, "steps", 2, True, [1])
+    assert measure.recorded(tmp_path, "steps") is None
+
+
+def test_a_single_process_waits_as_the_machine_has_it(monkeypatch) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    kept = module("measure").without_thread_variables()
+    assert not {"OMP_WAIT_POLICY", "OMP_NUM_THREADS"} & set(kept)
+    assert kept["PATH"]
+
+
 @pytest.mark.torch
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
 def test_fused_lstm_layers_count_like_the_products_that_they_are_made_of() -> None:
@@ -89,10 +124,11 @@ def test_fused_attention_counts_like_the_products_that_it_is_made_of() -> None:
 
 @pytest.mark.torch
 @pytest.mark.skipif(any(find_spec(name) is None for name in ("torch", *PLUGINS)), reason="needs torch and the plugins of this repository")
-@pytest.mark.parametrize("name", ["steps", "epoch", "start", "jobs", "encoders", "growth"])
-def test_each_command_runs_and_its_figures_make_a_table(name: str, tmp_path) -> None:
+@pytest.mark.parametrize("arguments", ["steps", "epoch", "start", "start --pickle", "jobs lmf_mosi", "encoders", "growth"])
+def test_each_command_runs_and_its_figures_make_a_table(arguments: str, tmp_path) -> None:
+    name, *given = arguments.split()
     environment = {**os.environ, "MMBENCH_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), "--quick", "--out", str(tmp_path)]
+    command = [sys.executable, str(BENCHMARKS / f"{name}.py"), *given, "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     content = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
