@@ -93,11 +93,7 @@ def measure(config: str, overrides: list[str], epochs: int, threads: int) -> dic
     clock.wrap(Network, "forward", MODEL)
     clock.wrap(Network, "terms", MODEL)
     clock.wrap(torch.Tensor, "backward", MODEL)
-    clock.wrap(torch.nn.utils, "clip_grad_norm_", MODEL)
-    clock.wrap(torch.nn.utils, "clip_grad_value_", MODEL)
-    for kind in (torch.optim.Adam, torch.optim.AdamW):
-        clock.wrap(kind, "step", MODEL)
-        clock.wrap(kind, "zero_grad", MODEL)
+    clock.wrap(step.Step, "update", MODEL)  # clipping and the optimizer
     clock.wrap(step, "task_loss", MODEL)
     clock.wrap(step, "gradient_norms", "gradient norms, once an epoch")
     clock.wrap(Checkpoints, "epoch_end", "checkpoints")
