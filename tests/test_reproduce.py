@@ -332,11 +332,11 @@ def test_a_sweep_that_cannot_be_read_here_is_a_row_with_its_reason(folder) -> No
     assert list(make_work(load_target("target.yaml"), options()).rows) == ["lr=0.1", "lr=0.2"]
 
 
-@needs_torch
 def untimed(line: str) -> dict:
     return {**json.loads(line), "seconds": None}
 
 
+@needs_torch
 def test_an_interrupted_command_goes_on_and_a_failed_run_stops_no_other(folder, mmbench) -> None:
     (folder / "ours.yaml").write_text(LINEAR.replace("epochs: 3", "epochs: 60"))
     (folder / "absent.yaml").write_text(LINEAR.replace("threads: 1", "threads: 1, task_loss: mse, optimizer: {lr: 1.0e+30}"))
