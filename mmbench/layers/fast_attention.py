@@ -63,13 +63,14 @@ class _Piecewise(torch.autograd.Function):
             work = _Work(query, key, value, rate, Numbers.seed() if rate else 0)
             output = work.q.new_empty(len(work.q), work.v.shape[1], query.shape[2])  # (B·h, d, T)
             stored = []
+            keeps = any(ctx.needs_input_grad) and query.shape[:3].numel() * work.k.shape[2] <= KEPT
             for piece in pieces:
                 heads, queries, keys, _ = piece
                 weights = work.weights(piece)
                 keep = work.keep(weights)
                 kept = weights if keep is None else keep.mul_(weights)
                 output[heads, :, queries] = torch.bmm(work.v[heads, :, keys], kept.mT)
-                if query.shape[:3].numel() * work.k.shape[2] <= KEPT:
+                if keeps:
                     stored.append(weights.clone() if keep is None else torch.mul(kept, 2).sub_(weights))  # P, with a minus where it is dropped
             result = _unfold(output.mul_(work.scale), query)
         ctx.pieces, ctx.rate, ctx.seed = pieces, rate, work.seed

@@ -134,3 +134,15 @@ def test_small_attention_is_the_formula(monkeypatch):
     dropped = attention(*operands, allowed, 0.5)
     torch.manual_seed(2)
     assert torch.equal(dropped, written_out_attention(*operands, allowed, 0.5))
+
+
+def test_nothing_is_kept_where_no_gradient_is_asked_for(monkeypatch):
+    kept = []
+    monkeypatch.setattr(torch.Tensor, "clone", lambda self: kept.append(self.shape) or self * 1)
+    operands, allowed = _operands(*SHAPES["short"]), _mask("lengths", *SHAPES["short"][:4])
+    attention(*operands, allowed, 0.0)
+    assert bool(kept) == (fast_attention.KEPT > 0)
+    kept.clear()
+    with torch.no_grad():
+        attention(*(x * 1 for x in operands), allowed, 0.0)
+    assert not kept
