@@ -18,6 +18,8 @@ from typing import Any
 
 import click
 
+from mmbench.executors.local import MEMORY
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 3
@@ -49,7 +51,8 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
     """What ``answer(REQUEST)`` of a script gives, as JSON from a fresh process. `here`: in this process, where a quick run saves the start.
     `cache`: a folder in place of MMBENCH_CACHE.
 
-    Threads wait as the machine has it by default: nothing else runs beside a measurement, and a thread that sleeps is slow to wake.
+    Memory is kept as the executor has it. Threads wait as the machine has it by default: nothing else runs beside a measurement, and a thread that
+    sleeps is slow to wake.
     RuntimeError: the process failed; its last lines of output are the message.
     """
     environment = {"MMBENCH_CACHE": cache} if cache else {}
@@ -57,11 +60,12 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
         os.environ.update(environment)
         told: dict[str, Any] = importlib.import_module(Path(script).stem).answer(dict(request))
         return told
+    told = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **environment}
     done = subprocess.run(
         [sys.executable, script, "--child", json.dumps(request)],
         capture_output=True,
         text=True,
-        env={**without_thread_variables(), "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **environment},
+        env={**without_thread_variables(), **MEMORY, **told},
         check=False,
     )
     if done.returncode:

@@ -1,6 +1,7 @@
 """The local executor: a run that dies, whatever the way, is one failed run with a reason."""
 
 import json
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -115,6 +116,15 @@ def test_a_run_is_told_its_threads_and_to_sleep_beside_others(requests, monkeypa
     asked = [replace(request, threads=3) for request in requests({f"run{i}": TELL for i in range(runs)})]
     for outcome in LocalExecutor(jobs).submit(asked):
         assert json.loads((outcome.request.folder / "told").read_text()) == ["3", "3", policy, None]
+
+
+@pytest.mark.parametrize(("given", "kept"), [({}, True), ({"MALLOC_ARENA_MAX": "2"}, False), ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, False)])
+def test_a_run_keeps_freed_memory_unless_the_user_has_said_how(monkeypatch, given, kept) -> None:
+    for name in [name for name in os.environ if name.startswith("MALLOC_") or name == "GLIBC_TUNABLES"]:
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert (local.MEMORY.items() <= local.process_environment(1, 1).items()) == kept
 
 
 def test_several_runs_share_each_gpu(requests, monkeypatch) -> None:

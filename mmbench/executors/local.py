@@ -32,15 +32,22 @@ def gpus() -> list[str]:
     return [str(i) for i, line in enumerate(line for line in listed.splitlines() if line.startswith("GPU"))]
 
 
-def thread_environment(threads: int, jobs: int) -> dict[str, str]:
-    """What a run of so many threads is told before it imports torch, where `jobs` of them go on at once.
+MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+"""glibc keeps freed memory up to these sizes (the first is its largest). By default it gives the tensors of each step back to the system, and the
+next step waits for fresh pages."""
 
-    Threads that wait for others spin, by default of OpenMP, and take the core of another run. With several runs they sleep, unless the user has
-    said otherwise; a run alone keeps the default, which is faster then.
+
+def process_environment(threads: int, jobs: int) -> dict[str, str]:
+    """What a run of so many threads is told before it imports torch, where `jobs` of them go on at once; what the user has said stands.
+
+    Threads that wait for others spin, by default of OpenMP, and take the core of another run. With several runs they sleep; a run alone keeps the
+    default, which is faster then.
     """
     found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     if jobs > 1 and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
         found["OMP_WAIT_POLICY"] = "PASSIVE"
+    if not any(name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ):
+        found |= MEMORY
     return found
 
 
@@ -68,7 +75,7 @@ class LocalExecutor:
                 slot = free.pop(0)
                 run = waiting.pop(0)
                 gpu = devices[slot % len(devices)] if devices and run.device in ("auto", "cuda") else None
-                environment = {**thread_environment(run.threads, at_once), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
+                environment = {**process_environment(run.threads, at_once), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
                 threading.Thread(target=self._job, args=(outcomes, slot, run, environment), daemon=True).start()
                 active += 1
             try:

@@ -19,8 +19,8 @@ from mmbench.plugins import one_line
 from mmbench.training.network import Network
 from mmbench.training.optim import Schedule
 
-PAUSE = 50.0
-"""Writing rests for this many times as long as it took, so that it is at most 2 % of a run."""
+PAUSE = 100.0
+"""Writing rests for this many times as long as it took, so that it is at most 1 % of a run."""
 
 
 class Checkpoints:
