@@ -58,8 +58,8 @@ def child(script: str, request: Mapping[str, Any], threads: int, here: bool = Fa
     environment = {"MMBENCH_CACHE": cache} if cache else {}
     if here:
         os.environ.update(environment)
-        told: dict[str, Any] = importlib.import_module(Path(script).stem).answer(dict(request))
-        return told
+        answered: dict[str, Any] = importlib.import_module(Path(script).stem).answer(dict(request))
+        return answered
     told = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **environment}
     done = subprocess.run(
         [sys.executable, script, "--child", json.dumps(request)],
