@@ -167,7 +167,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended: `status` is ``done``, ``failed`` or ``interrupted``; `reason` is one line."""
+    """How a run ended: `status` is ``done``, ``failed``, ``interrupted``, or ``busy`` where another process executes it; `reason` is one line."""
 
     request: RunRequest
     status: str

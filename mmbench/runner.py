@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmbench.claims import CLAIM, ClaimedError, claim
 from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
@@ -138,7 +139,10 @@ def _floors(resolved: Resolved) -> Iterator[Resolved]:
 
 
 def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
-    """Write the config of each run that is to be executed. Returns the requests, and how many runs are done or failed and left alone."""
+    """Write the config of each run that is to be executed. Returns the requests, and how many runs are done or failed and left alone.
+
+    Runs that another process executes are among the requests, since they may end otherwise than done; they are not started anew.
+    """
     requests, done, failed = [], 0, 0
     for row in plan.rows:
         if row.refusal:
@@ -150,13 +154,12 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
                 refused |= {"family": row.resolved.family, "data": row.resolved.protocol}
             _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
             write_json(row.folder / "result.json", refused)
-        elif (row.folder / "result.json").is_file():
-            (row.folder / "result.json").unlink()  # of a time when it was refused
+        else:
+            (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
     for row, seed, folder in plan.runs():
         status = run_status(folder)
-        if rerun == "all" or (rerun == "failed" and status == "failed"):
-            shutil.rmtree(folder, ignore_errors=True)
-            status = ""
+        if folder.is_dir() and (rerun == "all" or (rerun == "failed" and status == "failed")):
+            status = _cleared(folder, rerun)
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
@@ -164,6 +167,23 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         label = f"{row.name}, {part}, seed {seed}" if (part := row.resolved.manifest.part) else f"{row.name} seed {seed}"
         requests.append(RunRequest(folder, label, plan.device, row.resolved.experiment.training.threads))
     return requests, done, failed
+
+
+def _cleared(folder: Path, rerun: str) -> str:
+    """Remove what a run has left, except where another process works on it. Returns the status that it has then.
+
+    The config stays: it is replaced, and whoever has begun to read it reads that of the same run.
+    """
+    try:
+        with writing(folder, "choose another folder with --out"), claim(folder):
+            if rerun == "all" or run_status(folder) == "failed":  # not where another command was first
+                for path in folder.iterdir():
+                    if path.name.startswith((CLAIM, f".{CLAIM}-", "config.yaml", ".config.yaml.")):
+                        continue
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    except ClaimedError:
+        return ""
+    return run_status(folder)
 
 
 def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:

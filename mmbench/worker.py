@@ -6,7 +6,6 @@ Started by an executor as ``python -m mmbench.worker FOLDER --device DEVICE``. E
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import resource
@@ -14,13 +13,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mmbench import tracking
+from mmbench import claims, tracking
 from mmbench.component import TrackedRun
 from mmbench.errors import MmbenchError, RunError
 from mmbench.files import write, write_json
@@ -28,7 +26,10 @@ from mmbench.plugins import catalogue, one_line
 
 SCHEMA_VERSION = 1
 EXIT = {"done": 0, "failed": 1, "interrupted": 130}
+FINAL = ("done", "failed")
+"""What is not executed again unless the user asks for it."""
 BUSY = 75
+"""Another process executes the run, or has taken it over."""
 GRADIENT = "gradient."
 
 
@@ -44,16 +45,21 @@ def main(arguments: list[str] | None = None) -> int:
     stop = _Stop()
     started = time.time()
     try:
-        with _lock(options.folder):
+        with claims.claim(options.folder, stop.request) as held:
+            status, _ = stated(options.folder)
+            if status in FINAL:
+                return EXIT[status]  # another command was first
             (options.folder / "result.json").unlink(missing_ok=True)  # of an interrupted attempt
             tracked = tracking.Tracking()
             result = _guarded(options.folder, options.device, stop, tracked)
             result["started"] = datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds")
             result["seconds_total"] = round(time.time() - started, 2)
+            if not held.held:
+                return BUSY
             _write_result(options.folder, result, tracked)
             if result["status"] == "done":
                 (options.folder / "last.pt").unlink(missing_ok=True)
-    except BlockingIOError:
+    except claims.ClaimedError:
         return BUSY
     return EXIT[result["status"]]
 
@@ -76,7 +82,7 @@ def _prepare(folder: Path, device: str) -> int:
 
 
 class _Stop:
-    """Remembers a request to stop: an interrupt, a termination, or the death of the process that started this one."""
+    """Remembers a request to stop: an interrupt, a termination, the loss of the claim, or the death of the process that started this one."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -85,26 +91,23 @@ class _Stop:
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: Any) -> None:
+        self.request()
+
+    def request(self) -> None:
+        """Ask the run to stop after its step."""
         self.requested = True
 
     def __call__(self) -> bool:
         return self.requested or os.getppid() != self.parent
 
 
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the run's lock; the system frees it when this process ends, however it ends. Raises BlockingIOError where another holds it."""
-    with open(folder / "run.lock", "w") as file:
-        deadline = time.monotonic() + 2.0  # `mmbench status` holds it for an instant
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        yield
+def stated(folder: Path) -> tuple[str, str]:
+    """Status and reason as a run's result has them, its warnings among the reasons; nothing where there is none that can be read."""
+    try:
+        result = json.loads((folder / "result.json").read_text())
+        return str(result["status"]), "; ".join([*filter(None, [str(result["reason"])]), *map(str, result.get("warnings", ()))])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "", ""
 
 
 def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracking) -> None:

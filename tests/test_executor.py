@@ -17,7 +17,7 @@ CASES = {
     "failed": ("write('failed', 'a reason'); sys.exit(1)", "failed", "a reason"),
     "exit": ("sys.exit(3)", "failed", "ended with exit code 3"),
     "killed": ("os.kill(os.getpid(), 9)", "failed", "was killed by SIGKILL"),
-    "busy": ("sys.exit(75)", "failed", "another process is executing this run"),
+    "busy": ("sys.exit(75)", "busy", "another process executes it"),
     "lies": ("write('done', ''); sys.exit(1)", "failed", "ended with exit code 1"),
     "chatty": ("print('x' * 10**6); print('noise'); write('done', '')", "done", ""),
 }

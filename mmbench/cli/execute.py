@@ -9,21 +9,27 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmbench.claims import Owner, clock, owner_of, take_over
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmbench.component import RunRequest
+    from mmbench.runner import Plan
+
+PAUSE = 0.5
+"""Seconds between two looks at the runs of others."""
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How many of the runs failed, and how many were stopped. `stopping`: whether the user interrupted."""
+    """How many of the runs failed, or are another's that is silent, and how many were stopped. `stopping`: whether the user interrupted."""
 
     failed: int
     interrupted: int
@@ -42,8 +48,18 @@ def prepare_encoders(folder: Path, device: str) -> int:
     return subprocess.run([sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--prepare"], check=False).returncode
 
 
+def take_over_runs(plan: Plan) -> None:
+    """Take the runs of a plan from processes of other machines that have been silent for long; a line for each."""
+    for row, seed, folder in plan.runs():
+        if owner := take_over(folder):
+            click.echo(f"{row.name} seed {seed}: taken over from {owner}")
+
+
 def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
-    """Execute the runs with the local executor, a line for each on the terminal. Ctrl-C asks them to stop after their step."""
+    """Execute the runs with the local executor, a line for each on the terminal. Ctrl-C asks them to stop after their step.
+
+    Runs that other processes execute are waited for, and executed here if those end without a result.
+    """
     from mmbench.plugins import catalogue
     from mmbench.tracking import choose
 
@@ -52,15 +68,61 @@ def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
     executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
     before = {number: signal.signal(number, lambda *_: executor.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     failed = interrupted = 0
-    for outcome in executor.submit(requests):
-        display.outcome(outcome)
-        failed += outcome.status == "failed"
-        interrupted += outcome.status == "interrupted"
+    waiting, ready, told = Waiting(), list(requests), False
+    while not executor.stopping and (ready or waiting.runs):
+        for outcome in executor.submit(ready):
+            if outcome.status == "busy":
+                waiting.runs.append(outcome.request)
+                continue
+            display.outcome(outcome)
+            failed += outcome.status == "failed"
+            interrupted += outcome.status == "interrupted"
+        ready, silent = waiting.look()
+        failed += silent
+        if waiting.runs and not ready:
+            told = told or waiting.say()
+            time.sleep(PAUSE)
     for number, handler in before.items():
         signal.signal(number, handler)
     if executor.stopping:
         click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, executor.stopping)
+
+
+class Waiting:
+    """Runs that other processes execute."""
+
+    def __init__(self) -> None:
+        self.runs: list[RunRequest] = []
+        self._owners: list[Owner] = []
+
+    def look(self) -> tuple[list[RunRequest], int]:
+        """Take out the runs that nobody executes any more, which are returned, and those whose processes on other machines have been silent for
+        long, which are told of and counted."""
+        now = cache(partial(clock, self.runs[0].folder)) if self.runs else time.time  # asked once, for a server is
+        ready, left, silent = [], [], 0
+        self._owners = []
+        for run in self.runs:
+            owner = owner_of(run.folder)
+            state = owner.state(now) if owner else "gone"
+            if owner is None or state == "gone":
+                ready.append(run)
+            elif state == "silent":
+                silent += 1
+                quiet = f"no sign of life for {owner.quiet(now())} from {owner}"
+                click.echo(f"{run.label}: {quiet}; if it is gone, the same command with --take-over goes on", err=True)
+            else:
+                left.append(run)
+                self._owners.append(owner)
+        self.runs = left
+        return ready, silent
+
+    def say(self) -> bool:
+        """Tell who is waited for."""
+        owners = list(dict.fromkeys(map(str, self._owners)))
+        who = "; ".join(owners[:3]) + f"; and {len(owners) - 3} more" * (len(owners) > 3)
+        click.echo(f"waiting for {len(self.runs)} runs that others execute ({who}); Ctrl-C ends the waiting")
+        return True
 
 
 class Display:

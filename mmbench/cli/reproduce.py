@@ -23,6 +23,7 @@ ADVICE = "choose another folder with --out"
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
+@click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
 @click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv"]), default="plain", show_default=True)
 def command(
@@ -36,6 +37,7 @@ def command(
     data_root: Path | None,
     jobs: int | None,
     rerun: str | None,
+    take_over: bool,
     no_run: bool,
     format_: str,
 ) -> None:
@@ -71,7 +73,7 @@ def command(
     work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
     failed = 0
     if not no_run:
-        failed = _run(work, device, jobs, rerun)
+        failed = _run(work, device, jobs, rerun, take_over)
     drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: click.echo(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
@@ -85,9 +87,9 @@ def command(
         sys.exit(3)
 
 
-def _run(work: Work, device: str, jobs: int | None, rerun: str | None) -> int:
+def _run(work: Work, device: str, jobs: int | None, rerun: str | None, take_over: bool) -> int:
     """Execute what is missing, after telling what that is. Returns how many runs failed, earlier ones among them."""
-    from mmbench.cli.execute import execute, need_torch, prepare_encoders
+    from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.results.formats import clean
     from mmbench.runner import encoder_runs, prepare
 
@@ -96,6 +98,8 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None) -> int:
         click.echo(f"warning: {clean(warning)}", err=True)
     requests, failed, done = {}, 0, 0
     for part, plan in work.plans:
+        if take_over:
+            take_over_runs(plan)
         requests[part.config], finished, broken = prepare(plan, rerun)
         failed, done = failed + broken, done + finished
         click.echo(f"  {part.config}: {len(requests[part.config])} runs to do, {finished} done" + f", {broken} failed before" * bool(broken))

@@ -16,6 +16,7 @@ from mmbench.cli.options import experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
+@click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 def command(
     config: str,
     overrides: tuple[str, ...],
@@ -26,9 +27,10 @@ def command(
     jobs: int | None,
     trackers: tuple[str, ...],
     rerun: str | None,
+    take_over: bool,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
-    from mmbench.cli.execute import execute, need_torch, prepare_encoders
+    from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import encoder_runs, make_plan, prepare
@@ -38,6 +40,8 @@ def command(
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
         click.echo(f"warning: {warning}", err=True)
+    if take_over:
+        take_over_runs(plan)
     requests, done, failed = prepare(plan, rerun)
     for line in plan.parts:
         click.echo(line)

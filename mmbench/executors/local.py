@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from mmbench.claims import ClaimedError, claim, owner_of
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.files import write_json
 from mmbench.plugins import one_line
-from mmbench.worker import BUSY, EXIT
+from mmbench.worker import BUSY, EXIT, FINAL, stated
 
 Report = Callable[[RunRequest, dict[str, Any]], None]
 
@@ -72,8 +73,11 @@ class LocalExecutor:
         active = 0
         while active or (waiting and not self.stopping):
             while waiting and free and not self.stopping:
-                slot = free.pop(0)
                 run = waiting.pop(0)
+                if (known := _settled(run)) is not None:
+                    yield known
+                    continue
+                slot = free.pop(0)
                 gpu = devices[slot % len(devices)] if devices and run.device in ("auto", "cuda") else None
                 environment = {**process_environment(run.threads, at_once), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
                 threading.Thread(target=self._job, args=(outcomes, slot, run, environment), daemon=True).start()
@@ -138,20 +142,32 @@ class LocalExecutor:
     def _outcome(self, run: RunRequest, code: int) -> RunOutcome:
         """What the run's own result says, or, where the process died without one, how it died."""
         if code == BUSY:
-            return RunOutcome(run, "failed", "another process is executing this run")
-        try:
-            result = json.loads((run.folder / "result.json").read_text())
-            status, reason = str(result["status"]), "; ".join([*filter(None, [str(result["reason"])]), *map(str, result.get("warnings", ()))])
-        except (OSError, ValueError, KeyError, TypeError):
-            status, reason = "", ""
+            return RunOutcome(run, "busy", "another process executes it")
+        status, reason = stated(run.folder)
         if status and code == EXIT.get(status):
             return RunOutcome(run, status, reason)
         if self.stopping:
             return RunOutcome(run, "interrupted", "stopped on request")
         reason = f"its process {_ending(code)}; see {run.folder / 'log.txt'}"
-        if not status:
-            write_json(run.folder / "result.json", {"schema_version": 1, "status": "failed", "reason": reason, "label": run.folder.parent.name})
+        try:
+            with claim(run.folder):  # which the dead process may have left, and another command taken over
+                if not stated(run.folder)[0]:
+                    failed = {"schema_version": 1, "status": "failed", "reason": reason, "label": run.folder.parent.name}
+                    write_json(run.folder / "result.json", failed)
+        except ClaimedError:
+            return RunOutcome(run, "busy", "another process executes it")
         return RunOutcome(run, "failed", reason)
+
+
+def _settled(run: RunRequest) -> RunOutcome | None:
+    """What is known of a run without starting it: that another process executes it, or that one has done so since it was planned."""
+    owner = owner_of(run.folder)
+    if owner is not None and owner.state() != "gone":
+        return RunOutcome(run, "busy", f"{owner} executes it")
+    status, reason = stated(run.folder)
+    if status in FINAL:
+        return RunOutcome(run, status, "; ".join(filter(None, [reason, "executed by another command"])))
+    return None
 
 
 def _ending(code: int) -> str:

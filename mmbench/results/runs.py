@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.results.predictions import read_predictions, write_predictions
 from mmbench.strict_yaml import parse
 
-__all__ = ["RunRecord", "find_runs", "is_running", "read_predictions", "read_result", "write_predictions"]
+__all__ = ["RunRecord", "find_runs", "read_predictions", "read_result", "write_predictions"]
 
 SCHEMA_VERSION = 1
 STATUSES = ("done", "failed", "interrupted", "incompatible")
@@ -70,23 +71,6 @@ class RunRecord:
     def part(self) -> str:
         """The part of a protocol that it was run on; nothing where there are no parts."""
         return str(self.data.get("part", ""))
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a worker holds the lock of this run folder. Takes the lock shared for an instant, so that two readers never mistake each other."""
-    try:
-        handle = os.open(folder / "run.lock", os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks cannot tell
-        return False
-    finally:
-        os.close(handle)
-    return False
 
 
 def read_result(folder: Path) -> RunRecord:
@@ -180,22 +164,29 @@ def told_by_config(folder: Path) -> dict[str, Any]:
 
 def read_run(folder: Path) -> RunRecord:
     """The record of one run folder, whatever its state."""
-    running, damage = is_running(folder), ""
-    if not running and (folder / "result.json").exists():
+    owner = owner_of(folder)
+    state, damage = owner.state() if owner else "", ""
+    if state != "alive" and (folder / "result.json").exists():
         try:
             record = read_result(folder)
             return record if record.data else replace(record, **told_by_config(folder))
         except DataError as error:
+            if not (folder / "result.json").exists():
+                return read_run(folder)  # it was started anew in between
             damage = str(error)
     known = told_by_path(folder) | told_by_config(folder)
-    if running:
-        return RunRecord(folder, "running", **known)
+    if state == "alive":
+        return RunRecord(folder, "running", str(owner), **known)
     if damage:
         return RunRecord(folder, "damaged", damage, **known)
-    if not (folder / "config.yaml").exists():
+    if not (folder / "config.yaml").exists() and not any(folder.glob(".config.yaml.*")):  # which is being written
         return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **known)
-    begun = any((folder / name).exists() for name in ("run.lock", "epochs.jsonl", "log.txt"))
-    return RunRecord(folder, "interrupted" if begun else "pending", "stopped before it finished; run the experiment again to resume" * begun, **known)
+    if owner is not None and state == "silent":
+        reason = f"no sign of life for {owner.quiet(time.time())} from {owner}; if it is gone, run the experiment with --take-over to resume"
+        return RunRecord(folder, "interrupted", reason, **known)
+    begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl", "log.txt"))
+    died = f"{owner} died; " if owner else "stopped before it finished; "
+    return RunRecord(folder, "interrupted" if begun else "pending", f"{died}run the experiment again to resume" * begun, **known)
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from mmbench import plugins  # noqa: E402
+from mmbench.claims import claim  # noqa: E402
 from mmbench.data.manifest import load_manifest  # noqa: E402
 from mmbench.data.simulate import simulate  # noqa: E402
 from mmbench.diagnostics import open_run, opening  # noqa: E402
@@ -95,11 +95,8 @@ def test_a_run_without_a_result_is_refused(copied: Path) -> None:
     (copied / "result.json").unlink()
     with pytest.raises(ConfigError, match="the run is interrupted"):
         open_run(copied)
-    (copied / "run.lock").touch()
-    with open(copied / "run.lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match="the run is running; only"):
-            open_run(copied)
+    with claim(copied), pytest.raises(ConfigError, match=r"the run is running: process .*; only"):
+        open_run(copied)
     with pytest.raises(ConfigError, match="the run is damaged"):
         open_run(copied.parent / "nothing")
 

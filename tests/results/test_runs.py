@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
+from mmbench.claims import claim
 from mmbench.errors import ConfigError, DataError
-from mmbench.results.runs import find_runs, is_running, read_result
+from mmbench.results.runs import find_runs, read_result
 
 from .folders import make_run
 
@@ -58,22 +59,20 @@ def test_states_of_unfinished_folders(tmp_path: Path) -> None:
         (home / f"seed-{seed}" / "config.yaml").touch()
     (home / "seed-2" / "epochs.jsonl").touch()
     (home / "seed-3" / "config.yaml").unlink()
-    lock = home / "seed-4" / "run.lock"
-    (home / "seed-5" / "run.lock").touch()
-    with open(lock, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert is_running(lock.parent)
+    (home / "seed-5" / "run.lock").touch()  # of an earlier version
+    with claim(home / "seed-4"):
         assert [r.status for r in find_runs(tmp_path)] == ["pending", "interrupted", "damaged", "running", "interrupted"]
-    assert not is_running(lock.parent)
-    assert not is_running(home / "seed-1")
+        assert f"process {os.getpid()} on " in find_runs(tmp_path)[3].reason
+    assert find_runs(tmp_path)[3].status == "pending"
+    (home / "seed-3" / ".config.yaml.1-a.tmp").touch()  # it is being written
+    assert find_runs(tmp_path)[2].status == "pending"
     record = find_runs(tmp_path)[0]
     assert (record.experiment, record.label, record.model, record.seed, record.title) == ("demo", "misa-abc", "misa", 1, "misa-abc")
 
 
 def test_a_failed_run_that_runs_again_is_running(tmp_path: Path) -> None:
     folder = make_run(tmp_path, status="failed", reason="non-finite loss")
-    with open(folder / "run.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with claim(folder):
         assert find_runs(tmp_path)[0].status == "running"
     assert find_runs(tmp_path)[0].status == "failed"
 
