@@ -160,6 +160,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         status = run_status(folder)
         if folder.is_dir() and (rerun == "all" or (rerun == "failed" and status == "failed")):
             status = _cleared(folder, rerun)
+        if status == "done":
+            (folder / "last.pt").unlink(missing_ok=True)  # of a process that was killed as its last act
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
@@ -177,6 +179,7 @@ def _cleared(folder: Path, rerun: str) -> str:
     try:
         with writing(folder, "choose another folder with --out"), claim(folder):
             if rerun == "all" or run_status(folder) == "failed":  # not where another command was first
+                (folder / "result.json").unlink(missing_ok=True)  # first, since a half removed run must not look done
                 for path in folder.iterdir():
                     if path.name.startswith((CLAIM, f".{CLAIM}-", "config.yaml", ".config.yaml.")):
                         continue
@@ -187,9 +190,10 @@ def _cleared(folder: Path, rerun: str) -> str:
 
 
 def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
-    content = {**row.resolved.to_dict(), **changes, "row": row.name}
+    path, text = folder / "config.yaml", f"{comment}\n{dump({**row.resolved.to_dict(), **changes, 'row': row.name})}"
     with writing(folder, "choose another folder with --out"):
-        write(folder / "config.yaml", f"{comment}\n{dump(content)}")
+        if not path.is_file() or path.read_bytes() != text.encode():  # a run that goes on may be reading it
+            write(path, text)
 
 
 def encoder_runs(plan: Plan, requests: Sequence[RunRequest]) -> list[Path]:

@@ -9,8 +9,10 @@ import argparse
 import json
 import os
 import resource
+import select
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -38,17 +40,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m mmbench.worker", description="execute one run (started by an executor)")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--parent", type=int, default=os.getppid(), help="stop when this process has gone; default: the one that started this one")
     parser.add_argument("--prepare", action="store_true", help="only get the encoders' weights, and the features of frozen ones into the cache")
     options = parser.parse_args(arguments)
     if options.prepare:
-        return _prepare(options.folder, options.device)
-    stop = _Stop()
+        return _prepare(options.folder, options.device, options.parent)
+    stop = _Stop(options.parent)
     started = time.time()
     try:
         with claims.claim(options.folder, stop.request) as held:
             status, _ = stated(options.folder)
             if status in FINAL:
                 return EXIT[status]  # another command was first
+            if stop():  # nobody waits for it
+                return EXIT["interrupted"]
             (options.folder / "result.json").unlink(missing_ok=True)  # of an interrupted attempt
             tracked = tracking.Tracking()
             result = _guarded(options.folder, options.device, stop, tracked)
@@ -64,13 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     return EXIT[result["status"]]
 
 
-def _prepare(folder: Path, device: str) -> int:
+def _prepare(folder: Path, device: str, parent: int) -> int:
     """What all runs with the same encoders share, done once before them; a mistake is one error for all."""
-    from mmbench.resolve import load
-    from mmbench.runner import open_data
-    from mmbench.training.encoders import build_encoders, prepare
-
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     try:
+        from mmbench.resolve import load
+        from mmbench.runner import open_data
+        from mmbench.training.encoders import build_encoders, prepare
+
         (resolved,) = load(folder / "config.yaml")
         prepare(open_data(resolved), ("train", "valid", "test"), build_encoders(resolved), _device(device))
     except MmbenchError as error:
@@ -81,12 +87,22 @@ def _prepare(folder: Path, device: str) -> int:
     return 0
 
 
-class _Stop:
-    """Remembers a request to stop: an interrupt, a termination, the loss of the claim, or the death of the process that started this one."""
+def _end_with(parent: int) -> None:
+    """End this process soon after its parent: what it is writing has no final name yet."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(EXIT["interrupted"])
 
-    def __init__(self) -> None:
+
+class _Stop:
+    """Remembers a request to stop: an interrupt, a termination, the loss of the claim, or the death of the process that started this one.
+
+    That process says who it is, since it may be gone before this one can look.
+    """
+
+    def __init__(self, parent: int) -> None:
         self.requested = False
-        self.parent = os.getppid()
+        self.parent = parent
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
@@ -99,6 +115,12 @@ class _Stop:
 
     def __call__(self) -> bool:
         return self.requested or os.getppid() != self.parent
+
+    def explains(self, error: Exception) -> bool:
+        """Whether an error is nothing but that the one who read this process's output is gone."""
+        output = select.poll()
+        output.register(1, 0)
+        return isinstance(error, BrokenPipeError) and any(event & select.POLLERR for _, event in output.poll(0))
 
 
 def stated(folder: Path) -> tuple[str, str]:
@@ -134,10 +156,11 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
         return result
     try:
         _run(resolved, folder, device, stop, result, tracked)
-    except Interrupted:
-        result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
     except Exception as error:
-        result["reason"] = _reason(error)
+        if isinstance(error, Interrupted) or stop.explains(error):
+            result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
+        else:
+            result["reason"] = _reason(error)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,8 @@ def need_torch() -> None:
 def prepare_encoders(folder: Path, device: str) -> int:
     """Get what the run of this folder shares with others: weights, and the features of frozen encoders. Returns the exit code."""
     click.echo(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
-    return subprocess.run([sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--prepare"], check=False).returncode
+    command = [sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--parent", str(os.getpid()), "--prepare"]
+    return subprocess.run(command, check=False).returncode
 
 
 def take_over_runs(plan: Plan) -> None:

@@ -88,7 +88,7 @@ def command(
 
 
 def _run(work: Work, device: str, jobs: int | None, rerun: str | None, take_over: bool) -> int:
-    """Execute what is missing, after telling what that is. Returns how many runs failed, earlier ones among them."""
+    """Execute what is missing, after telling what that is. Returns how many runs failed or were stopped, earlier ones among them."""
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.results.formats import clean
     from mmbench.runner import encoder_runs, prepare
@@ -118,7 +118,7 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None, take_over
     execution = execute([request for several in requests.values() for request in several], jobs)
     if execution.stopping:
         sys.exit(130)
-    return failed + execution.failed
+    return failed + execution.failed + execution.interrupted
 
 
 def _write(path: Path, text: str) -> Path:

@@ -58,5 +58,5 @@ def command(
     click.echo("")
     click.echo(summary(plan.folder))
     click.echo(f"Runs: {plan.folder}")
-    if failed or execution.failed:
+    if failed or execution.failed or execution.interrupted:  # a run's process may be told to stop when this one is not
         sys.exit(1)

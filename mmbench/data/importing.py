@@ -15,7 +15,7 @@ from typing import Any
 from mmbench.config import DataConfig
 from mmbench.data.find import data_root, store_place
 from mmbench.data.load import Source, open_source, split_problems
-from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store
+from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, sweep
 from mmbench.errors import DataError
 from mmbench.files import in_bytes, sync_folder
 
@@ -75,6 +75,7 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
         needed, free = (store.folder / ARRAYS).stat().st_size, shutil.disk_usage(folder.parent).free
         if free < needed:
             raise DataError(f"{folder}: {in_bytes(needed)} are needed and {in_bytes(free)} are free; --data-root names another folder")

@@ -106,7 +106,7 @@ class LocalExecutor:
         outcomes.put((slot, outcome))
 
     def _execute(self, slot: int, run: RunRequest, environment: dict[str, str]) -> RunOutcome:
-        command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device]
+        command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device, "--parent", str(os.getpid())]
         with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
             process = subprocess.Popen(
                 command,
@@ -146,7 +146,7 @@ class LocalExecutor:
         status, reason = stated(run.folder)
         if status and code == EXIT.get(status):
             return RunOutcome(run, status, reason)
-        if self.stopping:
+        if self.stopping or code == EXIT["interrupted"]:
             return RunOutcome(run, "interrupted", "stopped on request")
         reason = f"its process {_ending(code)}; see {run.folder / 'log.txt'}"
         try:

@@ -39,7 +39,7 @@ class Checkpoints:
 
     def resume(self, device: torch.device) -> dict[str, Any]:
         """Restore what ``last.pt`` holds; returns the progress, empty where there is no such file."""
-        for left in self.last.parent.glob(".*.pt.*.tmp"):  # what a killed attempt was writing
+        for left in self.last.parent.glob(".*.tmp"):  # what a killed attempt was writing
             left.unlink()
         if not self.last.is_file():
             return {}
