@@ -70,3 +70,9 @@ def sinusoids(places: Tensor, width: int) -> Tensor:
     angle = torch.arange(places.shape[1], device=places.device).unsqueeze(1) * frequency  # (T, half)
     table = torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width]
     return F.embedding(places.clamp(min=0), table)  # (B, T, width)
+
+
+def positioned(x: Sequence) -> Sequence:
+    """x·√d and sinusoidal positions, counted over real frames, so that padding moves nothing: (B, T, d) -> (B, T, d). Source: Tsai et al. 2019."""
+    width = x.values.shape[-1]
+    return Sequence(torch.add(sinusoids(rank(x.mask), width), x.values, alpha=math.sqrt(width)), x.mask)

@@ -9,7 +9,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from mmbench.batch import Sequence  # noqa: E402
-from mmbench.layers import TemporalProjection, adaptive_average, dropout  # noqa: E402
+from mmbench.layers import TemporalProjection, adaptive_average, context_key_values, dropout  # noqa: E402
 
 
 @given(frames=st.integers(1, 12), positions=st.integers(1, 12), holes=st.lists(st.booleans(), min_size=12, max_size=12), seed=st.integers(0, 99))
@@ -69,3 +69,18 @@ def test_dropout_repeats_with_its_seed_and_is_off_at_zero():
     first = dropout(x, 0.3)
     torch.manual_seed(3)
     assert torch.equal(first, dropout(x, 0.3))
+
+
+def test_keys_and_values_made_at_once_equal_those_of_each_block():
+    blocks = [(torch.nn.Linear(8, 16).double(), torch.nn.LayerNorm(8).double()) for _ in range(3)]
+    context = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
+    for _, norm in blocks:
+        for parameter in norm.parameters():
+            torch.nn.init.normal_(parameter)
+    found = torch.stack(context_key_values(context, blocks))
+    expected = torch.stack([linear(norm(context)) for linear, norm in blocks])
+    torch.testing.assert_close(found, expected)
+    leaves = [context, *(parameter for pair in blocks for module in pair for parameter in module.parameters())]
+    direction = torch.randn_like(found)
+    for one, other in zip(torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction), strict=True):
+        torch.testing.assert_close(one, other)

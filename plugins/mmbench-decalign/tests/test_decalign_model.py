@@ -12,7 +12,6 @@ from mmbench.interfaces import InputSpec, ModalitySpec
 from mmbench.layers import ragged
 from mmbench_decalign import config, losses
 from mmbench_decalign.model import DecAlign
-from mmbench_decalign.transformer import Block, context_key_values
 
 SMALL = {"width": 8, "heads": 2, "layers": 2}
 OFFICIAL = {"padding": "none", "sequence_length": "own", "context": "cross", "kernel_size": {"text": 1, "audio": 5, "vision": 3}}
@@ -197,21 +196,6 @@ def test_refusals_name_the_reason(make_inputs):
     with pytest.raises(ValueError, match="visual"):
         DecAlign(make_inputs(), config.DecAlignConfig(kernel_size={"visual": 3}))
     assert DecAlign(make_inputs(("text", "physio")), config.DecAlignConfig()).spec.modalities == ("text", "physio")
-
-
-def test_keys_and_values_made_at_once_equal_those_of_each_block():
-    blocks = [Block(8, 2, 0.0, 0.0, 0.0).double() for _ in range(3)]
-    context = torch.randn(2, 5, 8, dtype=torch.float64, requires_grad=True)
-    for block in blocks:
-        for parameter in (block.attention_norm.weight, block.attention_norm.bias):
-            torch.nn.init.normal_(parameter)
-    found = torch.stack(context_key_values(context, blocks))
-    expected = torch.stack([block.key_value(block.attention_norm(context)) for block in blocks])
-    torch.testing.assert_close(found, expected)
-    leaves = [context, *(p for block in blocks for p in (*block.attention_norm.parameters(), *block.key_value.parameters()))]
-    direction = torch.randn_like(found)
-    for one, other in zip(torch.autograd.grad(found, leaves, direction), torch.autograd.grad(expected, leaves, direction), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_slices_of_like_length_give_the_whole_batchs_outputs_and_gradients(options, modalities, make_inputs, make_batch, monkeypatch):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, RepresentationSpec
-from mmbench.layers import Dropout, TemporalProjection, adaptive_average, by_length
+from mmbench.layers import Dropout, TemporalProjection, adaptive_average, by_length, positioned
 from mmbench_decalign.config import DecAlignConfig
-from mmbench_decalign.transformer import Transformer, positioned
+from mmbench_decalign.transformer import Transformer
 
 KERNEL_SIZE, ATTENTION_DROPOUT = 5, 0.1  # of a modality that the config does not name
 Value = TypeVar("Value", int, float)

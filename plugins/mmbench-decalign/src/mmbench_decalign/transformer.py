@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mmbench.batch import Sequence
-from mmbench.layers import Dropout, attention, rank, sinusoids
+from mmbench.layers import Dropout, attention, context_key_values
 
 
 @dataclass(frozen=True)
@@ -66,44 +63,28 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """`layers` blocks and a last LayerNorm over one modality: (B, T, d) -> (B, T, d)."""
 
+    blocks: Ordered[Block]
+
     def __init__(
         self, width: int, heads: int, layers: int, attention_dropout: float, relu_dropout: float, residual_dropout: float, embed_dropout: float
     ):
         super().__init__()
         self.embed_dropout = Dropout(embed_dropout)
-        self.blocks = nn.ModuleList(Block(width, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, heads, attention_dropout, relu_dropout, residual_dropout) for _ in range(layers))  # type: ignore[assignment]
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: Sequence, others: list[Sequence] | None = None) -> Sequence:
         """With `others`, keys and values are their frames joined in time, the same in every block; otherwise x's own, block by block.
 
-        All come from `positioned`. Frames that are not real hold anything finite.
+        All are `positioned`. Frames that are not real hold anything finite.
         """
         values, mask = self.embed_dropout(x.values), x.mask
         key_values: Ordered[Tensor | None] = [None] * len(self.blocks)
         if others:
             mask = torch.cat([other.mask for other in others], dim=1)  # (B, ΣT)
-            key_values = context_key_values(self.embed_dropout(torch.cat([other.values for other in others], dim=1)), self.blocks)
+            context = self.embed_dropout(torch.cat([other.values for other in others], dim=1))
+            key_values = context_key_values(context, ((block.key_value, block.attention_norm) for block in self.blocks))
         keys = Keys.of(mask)
         for block, key_value in zip(self.blocks, key_values, strict=True):
             values = block(values, key_value, keys)
         return Sequence(self.norm(values), x.mask)
-
-
-def positioned(x: Sequence) -> Sequence:
-    """x·√d and sinusoidal positions, counted over real frames, so that padding moves nothing: (B, T, d) -> (B, T, d). Source: Tsai et al. 2019."""
-    width = x.values.shape[-1]
-    return Sequence(torch.add(sinusoids(rank(x.mask), width), x.values, alpha=math.sqrt(width)), x.mask)
-
-
-def context_key_values(context: Tensor, blocks: Iterable[nn.Module]) -> tuple[Tensor, ...]:
-    """key_value(attention_norm(context)) of each block: (B, S, d) -> a tensor (B, S, 2d) for each block.
-
-    The context is the same for all blocks, so it is normalised once, n(c), and goes through one product with all their weights:
-    W (g ∘ n(c) + h) + b = (W diag g) n(c) + (W h + b), where g and h are the scale and the shift of a block's norm.
-    """
-    pairs = [(block.key_value, block.attention_norm) for block in blocks if isinstance(block, Block)]
-    weight = torch.cat([linear.weight * norm.weight for linear, norm in pairs])  # (2d·blocks, d)
-    bias = torch.cat([torch.addmv(linear.bias, linear.weight, norm.bias) for linear, norm in pairs])  # (2d·blocks,)
-    norm = pairs[0][1]
-    return F.linear(F.layer_norm(context, norm.normalized_shape, eps=norm.eps), weight, bias).chunk(len(pairs), dim=-1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence as Ordered
 
 from torch import Tensor, nn
 
 from mmbench.batch import Sequence
-from mmbench.layers import Dropout, attention, rank, sinusoids
+from mmbench.layers import Dropout, attention, context_key_values, rank
 from mmbench_baselines.mult.config import MulTConfig
 
 
@@ -23,14 +23,17 @@ class Block(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), Dropout(config.relu_dropout), nn.Linear(4 * width, width)
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(inplace=True), Dropout(config.relu_dropout), nn.Linear(4 * width, width)
         )
         self.dropout = Dropout(config.residual_dropout)
 
-    def forward(self, x: Tensor, source: Tensor, allowed: Tensor, anything: Tensor) -> Tensor:
-        """`source` (B, S, d); `allowed` (B, 1, T, S) bool, with a key for each query; `anything` (B, 1, 1) bool, False: attend to nothing."""
-        query = self._split(self.query(self.attention_norm(x)))  # (B, heads, T, d/heads)
-        key, value = self.key_value(self.attention_norm(source)).chunk(2, -1)
+    def forward(self, x: Tensor, key_value: Tensor | None, allowed: Tensor, anything: Tensor) -> Tensor:
+        """`key_value` (B, S, 2d): keys and values of the source, or None for x's own; `allowed` (B, 1, T, S) bool, with a key for each query;
+        `anything` (B, 1, 1) bool, False: attend to nothing.
+        """
+        normed = self.attention_norm(x)
+        query = self._split(self.query(normed))  # (B, heads, T, d/heads)
+        key, value = (self.key_value(normed) if key_value is None else key_value).chunk(2, -1)
         rate = self.attention_dropout if self.training else 0.0
         attended = attention(query, self._split(key), self._split(value), allowed, rate)
         x = x + self.dropout(self.output(attended.transpose(1, 2).flatten(2)) * anything)
@@ -41,43 +44,42 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`layers` blocks and a last LayerNorm. Inputs are scaled by √d and get sinusoidal positions, which count real frames (section 3.1)."""
+    """`layers` blocks and a last LayerNorm."""
+
+    blocks: Ordered[Block]
 
     def __init__(self, width: int, layers: int, config: MulTConfig, attention_dropout: float):
         super().__init__()
         self.causal = config.causal
-        self.scale = math.sqrt(width)
         self.embed_dropout = Dropout(config.embed_dropout)
-        self.blocks = nn.ModuleList(Block(width, config, attention_dropout) for _ in range(layers))
+        self.blocks = nn.ModuleList(Block(width, config, attention_dropout) for _ in range(layers))  # type: ignore[assignment]
         self.norm = nn.LayerNorm(width)
 
     def cross(self, x: Sequence, source: Sequence) -> Sequence:
-        """From `source` (B, S, d) to x (B, T, d); each block attends to the source's inputs (Eq. 3 and 4): (B, T, d)."""
+        """From `source` (B, S, d) to x (B, T, d); each block attends to the source's inputs (Eq. 3 and 4): (B, T, d). Both `positioned`."""
         allowed, anything = attention_mask(x.mask, source.mask, self.causal)
-        values, context = self._embed(x), self._embed(source)
-        for block in self.blocks:
-            values = block(values, context, allowed, anything)
+        values = self.embed_dropout(x.values)
+        key_values = context_key_values(self.embed_dropout(source.values), ((block.key_value, block.attention_norm) for block in self.blocks))
+        for block, key_value in zip(self.blocks, key_values, strict=True):
+            values = block(values, key_value, allowed, anything)
         return Sequence(self.norm(values) * x.mask.unsqueeze(-1), x.mask)
 
     def last(self, x: Sequence) -> Tensor:
-        """Self-attention, then the last real step: (B, T, d) -> (B, d). Zeros for a sample without a real step.
+        """Self-attention, then the last real step: (B, T, d), `positioned` -> (B, d). Zeros for a sample without a real step.
 
         The last block computes that step alone.
         """
         allowed, anything = attention_mask(x.mask, x.mask, self.causal)
-        values = self._embed(x)
+        values = self.embed_dropout(x.values)
         *blocks, final = self.blocks
         for block in blocks:
-            values = block(values, values, allowed, anything)
+            values = block(values, None, allowed, anything)
         place = (rank(x.mask) + 1).argmax(1)  # (B,)
         query = values.gather(1, place[:, None, None].expand(-1, 1, values.shape[-1]))  # (B, 1, d)
         row = allowed.gather(2, place[:, None, None, None].expand(-1, 1, 1, allowed.shape[-1]))  # (B, 1, 1, T)
-        output: Tensor = self.norm(final(query, values, row, anything)) * anything
+        key_value = final.key_value(final.attention_norm(values))
+        output: Tensor = self.norm(final(query, key_value, row, anything)) * anything
         return output.squeeze(1)
-
-    def _embed(self, x: Sequence) -> Tensor:
-        embedded: Tensor = self.embed_dropout(self.scale * x.values + sinusoids(rank(x.mask), x.values.shape[-1]).to(x.values.dtype))
-        return embedded
 
 
 def attention_mask(queries: Tensor, keys: Tensor, causal: bool) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mmbench.batch import Batch, Representation, Sequence
 from mmbench.interfaces import FieldSpec, FusionModel, InputSpec, RepresentationSpec
-from mmbench.layers import Dropout, TemporalProjection, by_length
+from mmbench.layers import Dropout, TemporalProjection, by_length, positioned
 from mmbench_baselines.features import require_features
 from mmbench_baselines.mult.config import MulTConfig
 from mmbench_baselines.mult.encoder import Encoder
@@ -75,11 +75,11 @@ class MulT(FusionModel):
 
     def _read(self, sequences: list[Sequence]) -> Tensor:
         """The last memories of all modalities: M sequences (B, T_m, d) -> (B, M(M-1)d)."""
-        encoded = dict(zip(self.modalities, sequences, strict=True))
-        return torch.cat([self._memory(m, encoded) for m in self.modalities], -1)
+        streams = {m: positioned(x) for m, x in zip(self.modalities, sequences, strict=True)}
+        return torch.cat([self._memory(m, streams) for m in self.modalities], -1)
 
-    def _memory(self, modality: str, encoded: dict[str, Sequence]) -> Tensor:
+    def _memory(self, modality: str, streams: dict[str, Sequence]) -> Tensor:
         """The last memory of one modality: (B, (M-1)d)."""
-        x = encoded[modality]
-        seen = [encoder.cross(x, encoded[other]).values for other, encoder in self.cross[modality].items()]  # (B, T, d) each
-        return self.memories[modality].last(Sequence(torch.cat(seen, -1), x.mask))
+        x = streams[modality]
+        seen = [encoder.cross(x, streams[other]).values for other, encoder in self.cross[modality].items()]  # (B, T, d) each
+        return self.memories[modality].last(positioned(Sequence(torch.cat(seen, -1), x.mask)))
