@@ -23,6 +23,7 @@ from mmbench.config import DataConfig, Experiment, Weight, parse_weights
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.plugins import Catalogue, Entry, catalogue
+from mmbench.privacy import credentials, expanded
 from mmbench.strict_yaml import Document, Location
 from mmbench.sweep import expand
 
@@ -158,7 +159,8 @@ def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = 
     `ConfigError`: one line per mistake.
     """
     path = find_config(source)
-    document = compose(path, overrides)
+    composed = compose(path, overrides)
+    document = Document(expanded(composed.value), composed.marks)
     document.value.setdefault("name", path.stem)
     if seeds is not None:
         document.value["seeds"] = parse_seeds(seeds)
@@ -192,6 +194,8 @@ def _parts(document: Document) -> Iterator[Document]:
 def resolve(document: Document, known: Catalogue) -> Resolved:
     """Check a composed config against the schema and against the config classes of the components that it names."""
     checker = Checker(document, known)
+    for location in credentials(document.value):
+        checker.problem(location, "a URL brings a user or a password, and a config stands in every run; take them out, or name a file of your own")
     experiment = checker.section(Experiment, document.value, ())
     model = checker.component("model", ("model",), reserved={"encoders"})
     losses = checker.losses()

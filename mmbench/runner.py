@@ -17,6 +17,7 @@ from mmbench.data.load import load_dataset, locate
 from mmbench.errors import ConfigError, DataError
 from mmbench.files import write, write_json, writing
 from mmbench.plugins import catalogue
+from mmbench.privacy import portable, told_path
 from mmbench.resolve import Resolved, resolve
 from mmbench.strict_yaml import Document, dump
 
@@ -190,7 +191,9 @@ def _cleared(folder: Path, rerun: str) -> str:
 
 
 def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
-    path, text = folder / "config.yaml", f"{comment}\n{dump({**row.resolved.to_dict(), **changes, 'row': row.name})}"
+    content = portable({**row.resolved.to_dict(), **changes, "row": row.name})
+    content["data"]["path"] = content["data"]["path"] and told_path(content["data"]["path"])  # no part of the fingerprint
+    path, text = folder / "config.yaml", f"{comment}\n{dump(content)}"
     with writing(folder, "choose another folder with --out"):
         if not path.is_file() or path.read_bytes() != text.encode():  # a run that goes on may be reading it
             write(path, text)

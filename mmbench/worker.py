@@ -25,6 +25,7 @@ from mmbench.component import TrackedRun
 from mmbench.errors import MmbenchError, RunError
 from mmbench.files import write, write_json
 from mmbench.plugins import catalogue, one_line
+from mmbench.privacy import SharedStream, shared
 
 SCHEMA_VERSION = 1
 EXIT = {"done": 0, "failed": 1, "interrupted": 130}
@@ -135,10 +136,11 @@ def stated(folder: Path) -> tuple[str, str]:
 def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracking) -> None:
     """The result stands before the trackers hear of it; what fails in them is added."""
     result |= {"warnings": list(tracked.warnings)} if tracked.warnings else {}
-    write_json(folder / "result.json", result)
-    tracked.end(result)
+    told = shared(result)
+    write_json(folder / "result.json", told)
+    tracked.end(told)
     if tracked.warnings != result.get("warnings", []):
-        write_json(folder / "result.json", {**result, "warnings": tracked.warnings})
+        write_json(folder / "result.json", {**told, "warnings": shared(tracked.warnings)})
 
 
 def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking) -> dict[str, Any]:
@@ -236,7 +238,10 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
 
     def on_start(history: list[dict[str, Any]]) -> None:
         identity = {key: result[key] for key in ("experiment", "label", "name", "model", "seed", "data")}
-        tracked.start(TrackedRun(folder.resolve(), **identity, config=resolved.to_dict(), device=str(device), resumed_from=len(history)), history)
+        tracked.start(
+            TrackedRun(folder.resolve(), **shared(identity), config=shared(resolved.to_dict()), device=str(device), resumed_from=len(history)),
+            history,
+        )
 
     encoders = build_encoders(resolved)
     result["encoders"] = {modality: encoder.digest() for modality, encoder in encoders.items()}  # as they came, before training
@@ -340,7 +345,6 @@ def _environment(resolved: Any, device: Any) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "host": platform.node(),
         "packages": {name: version for name, version in installed.items() if version},
         "components": {f"{choice.entry.component.kind} {choice.entry.key}": choice.entry.version for choice in used},
         "git": git,
@@ -366,4 +370,5 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
+    sys.stderr = SharedStream(sys.stderr)  # type: ignore[assignment]  # it is the run's log
     sys.exit(main())

@@ -41,7 +41,8 @@ def deliver(text: str, out: Path | None) -> None:
         click.echo(text, nl=False)
         return
     from mmbench.files import write, writing
+    from mmbench.privacy import shared
 
     with writing(out):
-        write(out, text)
+        write(out, shared(text))
     click.echo(f"wrote {out}")

@@ -18,6 +18,7 @@ from mmbench.data.load import Source, open_source, split_problems
 from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, sweep
 from mmbench.errors import DataError
 from mmbench.files import in_bytes, sync_folder
+from mmbench.privacy import shared
 
 _BUILDING = ".mmbench-building-"
 
@@ -59,7 +60,7 @@ def _origin(source: Source) -> dict[str, Any]:
     manifest = source.manifest
     before = {key: value for key, value in source.store.document.get("origin", {}).items() if key != "path"}
     known = {"name": manifest.name, "protocol": manifest.protocol, "part": manifest.part, "digest": source.digest, "known": source.known}
-    return {**before, **known, "path": str(source.path.resolve())}
+    return {**before, **known, "path": shared(str(source.path.resolve()))}
 
 
 def _same(held: Store | None, source: Source, origin: Mapping[str, Any]) -> bool:

@@ -157,7 +157,7 @@ def _load(folder: Path, overrides: Sequence[str]) -> Resolved:
 
 def _network(resolved: Resolved, inputs: InputSpec, train: TensorSplit, device: torch.device) -> Network:
     network = Network(resolved, inputs, resolved.experiment.seeds[0], build_encoders(resolved)).to(device)
-    network.on_fit_start(FitContext(train.size, train.target, resolved.experiment.training.epochs))
+    network.on_fit_start(FitContext(train.size, train.target.clone(), resolved.experiment.training.epochs))
     return network.eval()
 
 

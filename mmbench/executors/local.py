@@ -17,6 +17,7 @@ from mmbench.claims import ClaimedError, claim, owner_of
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.files import write_json
 from mmbench.plugins import one_line
+from mmbench.privacy import shared
 from mmbench.worker import BUSY, EXIT, FINAL, stated
 
 Report = Callable[[RunRequest, dict[str, Any]], None]
@@ -133,7 +134,7 @@ class LocalExecutor:
             if not isinstance(told, dict) or "epoch" not in told:
                 raise ValueError
         except ValueError:
-            log.write(line)
+            log.write(shared(line))
             log.flush()
             return
         if self.report is not None:
@@ -152,7 +153,7 @@ class LocalExecutor:
         try:
             with claim(run.folder):  # which the dead process may have left, and another command taken over
                 if not stated(run.folder)[0]:
-                    failed = {"schema_version": 1, "status": "failed", "reason": reason, "label": run.folder.parent.name}
+                    failed = {"schema_version": 1, "status": "failed", "reason": shared(reason), "label": run.folder.parent.name}
                     write_json(run.folder / "result.json", failed)
         except ClaimedError:
             return RunOutcome(run, "busy", "another process executes it")

@@ -33,6 +33,7 @@ from mmbench.extraction.words import split_words
 from mmbench.extraction.worker import Task, cannot_write
 from mmbench.extraction.write import Written, put, refuse_other, refuse_unwritable
 from mmbench.files import write
+from mmbench.privacy import shared
 
 VERSION = 1
 """Version of the rules by which a data set is made of what was extracted; another version is another data set."""
@@ -264,7 +265,7 @@ class Extraction:
             "part": self.plan.manifest.part,
             "digest": self._digest(layout.name, layout.clips),
             "known": False,
-            "path": str(self.folder.resolve()),
+            "path": shared(str(self.folder.resolve())),
             "extraction": {
                 "version": VERSION,
                 "label_csv": self.labels,
@@ -282,7 +283,7 @@ class Extraction:
         return {
             "name": choice.entry.key,
             "version": choice.entry.version,
-            "options": options(choice),
+            "options": shared(options(choice)),
             "digest": extractor.digest,
             "frame_rate": extractor.rate,
             "device": extractor.stage.device.partition(":")[0],
@@ -298,7 +299,8 @@ class Extraction:
             table = io.StringIO(newline="")
             writer = csv.writer(table)
             writer.writerow(["split", "clip", "modality", "file", "reason"])
-            writer.writerows([failure.split, failure.clip, failure.modality, failure.file, failure.reason] for failure in self.failures)
+            told = ([failure.split, failure.clip, failure.modality, failure.file, failure.reason] for failure in self.failures)
+            writer.writerows(map(shared, told))
             write(path, table.getvalue())
         except OSError as error:
             raise DataError(cannot_write(error, self.base, "--out names another folder")) from None

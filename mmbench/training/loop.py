@@ -70,7 +70,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     Raises `RunError` where a loss goes non-finite or no epoch can be chosen, `Interrupted` on request (after the step).
     """
     training = protocol.training
-    context = FitContext(train.size, train.target, training.epochs)
+    context = FitContext(train.size, train.target.clone(), training.epochs)  # theirs to spoil
     network.on_fit_start(context)
     groups = network.groups()
     optimizer = build_optimizer(training.optimizer, groups) if any(groups.values()) else None

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from mmbench.errors import ConfigError
 from mmbench.files import write, writing
+from mmbench.privacy import shared
 from mmbench.results.text import clean
 
 try:
@@ -96,7 +97,7 @@ def style() -> Iterator[None]:
 
 def plain(text: object, width: int = 0) -> str:
     """A user's text as one line without control characters, cut to `width` characters (0: as it is)."""
-    line = " ".join("".join(char for char in clean(str(text)) if unicodedata.category(char) != "Cn").split())  # XML has no place for U+FFFF
+    line = " ".join("".join(char for char in clean(shared(str(text))) if unicodedata.category(char) != "Cn").split())  # XML has no place for U+FFFF
     return line if not width or len(line) <= width else line[: width - 1].rstrip() + "…"
 
 

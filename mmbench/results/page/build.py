@@ -13,6 +13,7 @@ from mmbench.component import Metric
 from mmbench.errors import ConfigError
 from mmbench.files import check_writable, write, writing
 from mmbench.metrics import metric_of
+from mmbench.privacy import shared
 from mmbench.results.page.details import Details, listed
 from mmbench.results.page.diagnoses import Diagnosis, diagnoses
 from mmbench.results.page.embedding import as_json
@@ -75,7 +76,7 @@ def write_page(records: Sequence[RunRecord], path: Path, draws: int = DRAWS, exa
     check_writable(path, advice)
     text = render_page(records, draws, examples)
     with writing(path, advice):
-        write(path, text)
+        write(path, shared(text))
 
 
 def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int = EXAMPLES) -> str:

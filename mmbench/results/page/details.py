@@ -10,6 +10,7 @@ from typing import Any
 
 from mmbench.component import Metric
 from mmbench.errors import DataError
+from mmbench.privacy import shared
 from mmbench.results.page.embedding import lines, number, safe
 from mmbench.results.page.samples import Samples
 from mmbench.results.runs import RunRecord
@@ -104,7 +105,7 @@ class Details:
                 *([["training time", duration(record.seconds)]] if not math.isnan(record.seconds) else []),
                 *([["peak memory", f"{record.peak_memory_mb:.0f} MB"]] if not math.isnan(record.peak_memory_mb) else []),
                 ["config fingerprint", clean(record.fingerprint)],
-                ["folder", clean(str(record.folder))],
+                ["folder", clean(shared(str(record.folder)))],
             ],
             "scores": self.scores(record),
             "data": number_of(self._data, safe(record.data)),

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from mmbench.config import DataConfig
 from mmbench.errors import MmbenchError
+from mmbench.privacy import expanded
 from mmbench.results.page.embedding import number
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord
@@ -95,7 +96,7 @@ def transcripts(record: RunRecord, ids: Sequence[str]) -> tuple[list[str], str]:
     """The transcripts of a run's test samples from its data set, or nothing and why."""
     if record.data.get("simulated"):
         return [], "simulated data have no transcripts"
-    source = record.data.get("source")
+    source = expanded(record.data.get("source"))
     if not isinstance(source, str) or not Path(source).exists():
         return [], "the data set is not on this machine"
     from mmbench.data.load import open_source

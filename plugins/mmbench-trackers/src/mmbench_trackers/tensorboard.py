@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -93,7 +92,7 @@ def _files(folder: Path) -> list[Path]:
 def _next_name(folder: Path) -> str:
     """A name behind all those in the folder: readers take them in this order, and two attempts may start within one second."""
     earlier = [int(path.name.split(".")[3]) for path in _files(folder)]
-    return f"events.out.tfevents.{max([int(time.time()), *(second + 1 for second in earlier)]):010d}.{socket.gethostname()}.{os.getpid()}.mmbench"
+    return f"events.out.tfevents.{max([int(time.time()), *(second + 1 for second in earlier)]):010d}.run.{os.getpid()}.mmbench"
 
 
 def _cell(text: str) -> str:

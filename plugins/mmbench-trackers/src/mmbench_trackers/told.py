@@ -31,7 +31,7 @@ def about(run: TrackedRun) -> dict[str, str]:
         "fingerprint": run.label.rpartition("-")[2],
         "data fingerprint": run.data.get("fingerprint"),
         "device": run.device,
-        "folder": run.folder,
+        "folder": "/".join(run.folder.parts[-3:]),  # not where it is on this machine
     }
     return {key: str(value) for key, value in found.items() if value not in (None, "")}
 
