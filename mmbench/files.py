@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,8 +43,24 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
+    except Exception as error:
+        failed = error if isinstance(error, OSError) else no_room(error)  # torch.save raises something else while it is told of a full disk
+        if failed is None or failed.errno is None or failed.filename not in (None, str(temporary), temporary, str(path.parent)):
+            raise
+        raise OSError(failed.errno, failed.strerror, str(path)) from None  # a full disk names no file, and the temporary name says nothing
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def no_room(error: BaseException) -> OSError | None:
+    """What says that a disk or a quota is full, where that is what ended in `error`."""
+    step: BaseException | None = error
+    while step is not None:
+        if isinstance(step, OSError) and step.errno in (errno.ENOSPC, errno.EDQUOT):
+            return step
+        step = step.__cause__ or step.__context__
+    return None
 
 
 @contextlib.contextmanager
@@ -95,6 +112,45 @@ def write(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically. NaN is written as null: JSON has none."""
     write(path, json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file."""
+    whole = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            whole.update(block)
+    return whole.hexdigest()
+
+
+DIGEST = "digest"
+"""The key under which a document carries the sha256 of everything else in it."""
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON document atomically with a digest of itself, so that a digit that changes on the disk is seen."""
+    plain = json.loads(json.dumps(without_nan(value)))  # as it will be read
+    write_json(path, {**plain, DIGEST: seal(plain)})
+
+
+def seal(document: Mapping[str, Any]) -> str:
+    """sha256 of a JSON document, whatever its spelling, without its own digest."""
+    content = {key: value for key, value in document.items() if key != DIGEST}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(document: Mapping[str, Any]) -> bool:
+    """Whether a document is as it was written. One without a digest is of an older version, and is believed."""
+    return document.get(DIGEST) is None or document[DIGEST] == seal(document)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object as it was written; empty where there is none, or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) and sealed(found) else {}
 
 
 def without_nan(value: Any) -> Any:

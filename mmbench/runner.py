@@ -15,7 +15,7 @@ from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
 from mmbench.errors import ConfigError, DataError
-from mmbench.files import write, write_json, writing
+from mmbench.files import read_json, write, write_sealed, writing
 from mmbench.plugins import catalogue
 from mmbench.privacy import portable, told_path
 from mmbench.resolve import Resolved, resolve
@@ -154,7 +154,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             if row.resolved.protocol:
                 refused |= {"family": row.resolved.family, "data": row.resolved.protocol}
             _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
-            write_json(row.folder / "result.json", refused)
+            with writing(row.folder):
+                write_sealed(row.folder / "result.json", refused)
         else:
             (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
     for row, seed, folder in plan.runs():
@@ -179,7 +180,9 @@ def _cleared(folder: Path, rerun: str) -> str:
     """
     try:
         with writing(folder, "choose another folder with --out"), claim(folder):
-            if rerun == "all" or run_status(folder) == "failed":  # not where another command was first
+            if rerun == "failed" and read_json(folder / "result.json").get("resumable"):
+                (folder / "result.json").unlink()  # what stopped it is no fault of the run: it goes on
+            elif rerun == "all" or run_status(folder) == "failed":  # not where another command was first
                 (folder / "result.json").unlink(missing_ok=True)  # first, since a half removed run must not look done
                 for path in folder.iterdir():
                     if path.name.startswith((CLAIM, f".{CLAIM}-", "config.yaml", ".config.yaml.")):
@@ -212,8 +215,4 @@ def encoder_runs(plan: Plan, requests: Sequence[RunRequest]) -> list[Path]:
 
 def run_status(folder: Path) -> str:
     """The status that a run's result states, or nothing where there is none that can be read."""
-    try:
-        status: Any = json.loads((folder / "result.json").read_text())["status"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
-    return str(status)
+    return str(read_json(folder / "result.json").get("status", ""))

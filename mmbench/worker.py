@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from mmbench import claims, tracking
 from mmbench.component import TrackedRun
 from mmbench.errors import MmbenchError, RunError
-from mmbench.files import write, write_json
+from mmbench.files import file_digest, no_room, read_json, write, write_sealed
 from mmbench.plugins import catalogue, one_line
 from mmbench.privacy import SharedStream, shared
 
@@ -33,6 +34,8 @@ FINAL = ("done", "failed")
 """What is not executed again unless the user asks for it."""
 BUSY = 75
 """Another process executes the run, or has taken it over."""
+UNWRITTEN = 74
+"""No result could be written, as on a full disk; why is said on standard output, where no disk is needed."""
 GRADIENT = "gradient."
 
 
@@ -47,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.prepare:
         return _prepare(options.folder, options.device, options.parent)
     stop = _Stop(options.parent)
-    started = time.time()
+    started, clock = time.time(), time.monotonic()
     try:
         with claims.claim(options.folder, stop.request) as held:
             status, _ = stated(options.folder)
@@ -59,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
             tracked = tracking.Tracking()
             result = _guarded(options.folder, options.device, stop, tracked)
             result["started"] = datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds")
-            result["seconds_total"] = round(time.time() - started, 2)
+            result["seconds_total"] = round(time.monotonic() - clock, 2)
             if not held.held:
                 return BUSY
             _write_result(options.folder, result, tracked)
@@ -67,6 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
                 (options.folder / "last.pt").unlink(missing_ok=True)
     except claims.ClaimedError:
         return BUSY
+    except OSError as error:
+        why = f"{error.filename or options.folder}: {error.strerror or error}"
+        with suppress(OSError):
+            _tell({"unwritten": why})
+        with suppress(OSError):
+            print(f"error: {why}", file=sys.stderr)
+        return UNWRITTEN
     return EXIT[result["status"]]
 
 
@@ -127,9 +137,9 @@ class _Stop:
 def stated(folder: Path) -> tuple[str, str]:
     """Status and reason as a run's result has them, its warnings among the reasons; nothing where there is none that can be read."""
     try:
-        result = json.loads((folder / "result.json").read_text())
+        result = read_json(folder / "result.json")
         return str(result["status"]), "; ".join([*filter(None, [str(result["reason"])]), *map(str, result.get("warnings", ()))])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return "", ""
 
 
@@ -137,10 +147,11 @@ def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracki
     """The result stands before the trackers hear of it; what fails in them is added."""
     result |= {"warnings": list(tracked.warnings)} if tracked.warnings else {}
     told = shared(result)
-    write_json(folder / "result.json", told)
+    write_sealed(folder / "result.json", told)
     tracked.end(told)
     if tracked.warnings != result.get("warnings", []):
-        write_json(folder / "result.json", {**told, "warnings": shared(tracked.warnings)})
+        with suppress(OSError):  # the result stands
+            write_sealed(folder / "result.json", {**told, "warnings": shared(tracked.warnings)})
 
 
 def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking) -> dict[str, Any]:
@@ -163,6 +174,8 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
             result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
         else:
             result["reason"] = _reason(error)
+            if no_room(error):
+                result.update(status="interrupted", reason=f"{result['reason']}; free some space, and the same command goes on")
     return result
 
 
@@ -170,7 +183,10 @@ def _reason(error: Exception) -> str:
     """One line for the record; the traceback of anything that is not a user's mistake goes to the log."""
     if isinstance(error, MmbenchError):
         return " ".join(str(error).split())
-    traceback.print_exc()
+    if full := no_room(error):
+        return f"{full.filename or 'its folder'}: the disk is full ({full.strerror})"
+    with suppress(OSError):
+        traceback.print_exc()
     if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         return f"out of memory: {one_line(error)[:200]}; use a smaller training.batch_size"
     return one_line(error)[:500]
@@ -233,8 +249,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     def on_epoch(history: list[dict[str, Any]]) -> None:
         log.epoch(history)
         last = history[-1]
-        print(json.dumps({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])}))
-        sys.stdout.flush()
+        _tell({"epoch": last["epoch"], "of": training.epochs, "metric": resolved.select, "value": _plain(last["valid"][resolved.select])})
 
     def on_start(history: list[dict[str, Any]]) -> None:
         identity = {key: result[key] for key in ("experiment", "label", "name", "model", "seed", "data")}
@@ -279,9 +294,20 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         **({"compile": progress.compile} if progress.compile else {}),
         parameters=sum(p.numel() for p in network.parameters() if p.requires_grad),
         seconds=round(sum(entry["seconds"] for entry in progress.history), 2),
+        files={name: file_digest(folder / name) for name in ("config.yaml", "epochs.jsonl", "predictions.csv.gz")},
         seconds_evaluation=round(time.perf_counter() - started, 2),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     )
+
+
+def _tell(line: Mapping[str, Any]) -> None:
+    """One line for the executor, unless a plugin has closed the stream. BrokenPipeError: the executor is gone."""
+    try:
+        print(json.dumps(line), flush=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError):
+        pass
 
 
 class _EpochLog:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import sys
 from importlib import import_module
 
@@ -29,6 +31,9 @@ VERBS = {
     "data": "list, check and simulate data sets",
     "test": "check that installed plugins keep the contracts",
 }
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
 
 
 class Verbs(click.Group):
@@ -76,5 +81,12 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # of a disk that is full, read-only or damaged
+        if error.errno not in UNWRITABLE:
+            raise
+        name = "the output" if error.filename is None else printable(str(error.filename))
+        with contextlib.suppress(OSError):
+            click.echo(f"error: {name}: cannot be written: {error.strerror}; when that is mended, give the same command again", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

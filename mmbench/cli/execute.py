@@ -57,7 +57,7 @@ def take_over_runs(plan: Plan) -> None:
             click.echo(f"{row.name} seed {seed}: taken over from {owner}")
 
 
-def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
+def execute(requests: Sequence[RunRequest], jobs: int | None, timeout: float | None = None) -> Execution:
     """Execute the runs with the local executor, a line for each on the terminal. Ctrl-C asks them to stop after their step.
 
     Runs that other processes execute are waited for, and executed here if those end without a result.
@@ -67,7 +67,7 @@ def execute(requests: Sequence[RunRequest], jobs: int | None) -> Execution:
 
     choose(())  # those of the environment, which the runs inherit
     display = Display(len(requests))
-    executor = catalogue().find("executor", "local").load()(jobs, display.epoch)
+    executor = catalogue().find("executor", "local").load()(jobs, display.epoch, timeout)
     before = {number: signal.signal(number, lambda *_: executor.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
     failed = interrupted = 0
     waiting, ready, told = Waiting(), list(requests), False
@@ -140,7 +140,7 @@ class Display:
 
     def epoch(self, request: Any, told: dict[str, Any]) -> None:
         """Hear of an epoch of a run."""
-        self.started.setdefault(request.folder, time.time())
+        self.started.setdefault(request.folder, time.monotonic())
         self.last[request.folder] = told
         self.running[request.folder] = f"{request.label} {told['epoch']}/{told['of']}"
         if self.live:
@@ -156,9 +156,9 @@ class Display:
         told = self.last.get(folder)
         detail = ""
         if told:
-            value = told["value"]
-            shown = "n/a" if value is None else f"{value:.4g}"
-            detail = f"  epoch {told['epoch']}/{told['of']}  valid {told['metric']} {shown}  {time.time() - self.started[folder]:.1f} s"
+            value = told.get("value")
+            shown = f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"
+            detail = f"  epoch {told['epoch']}/{told['of']}  valid {told.get('metric')} {shown}  {time.monotonic() - self.started[folder]:.1f} s"
         reason = f"  {outcome.reason}" if outcome.reason else ""
         clear = "\r\033[K" if self.live else ""
         click.echo(f"{clear}[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,28 @@ import click
 
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", callback=lambda context, option, value: _device(value)
+)
+
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h)?")
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, None: 3600.0}
+
+
+def _seconds(value: str | None) -> float | None:
+    """Hours, or with a unit: 90m, 45s, 1.5h."""
+    if value is None:
+        return None
+    found = _SPAN.fullmatch(value.strip())
+    seconds = float(found[1]) * _SECONDS[found[2]] if found else 0.0
+    if not seconds or not math.isfinite(seconds):
+        raise click.BadParameter(f"{value!r} is no span of time; write hours, or 90m, 45s")
+    return seconds
+
+
+timeout_option = click.option(
+    "--timeout",
+    metavar="HOURS|90m",
+    callback=lambda context, option, value: _seconds(value),
+    help="Stop a run that takes longer; it is failed, and --rerun failed goes on from its last checkpoint.",
 )
 
 _OPTIONS = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import experiment_options
+from mmbench.cli.options import experiment_options, timeout_option
 
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
@@ -22,6 +22,7 @@ ADVICE = "choose another folder with --out"
 @click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one, such as features.")
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
+@timeout_option
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
@@ -36,6 +37,7 @@ def command(
     out: Path,
     data_root: Path | None,
     jobs: int | None,
+    timeout: float | None,
     rerun: str | None,
     take_over: bool,
     no_run: bool,
@@ -73,7 +75,7 @@ def command(
     work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
     failed = 0
     if not no_run:
-        failed = _run(work, device, jobs, rerun, take_over)
+        failed = _run(work, device, jobs, rerun, timeout, take_over)
     drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: click.echo(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
@@ -87,7 +89,7 @@ def command(
         sys.exit(3)
 
 
-def _run(work: Work, device: str, jobs: int | None, rerun: str | None, take_over: bool) -> int:
+def _run(work: Work, device: str, jobs: int | None, rerun: str | None, timeout: float | None, take_over: bool) -> int:
     """Execute what is missing, after telling what that is. Returns how many runs failed or were stopped, earlier ones among them."""
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.results.formats import clean
@@ -115,7 +117,7 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None, take_over
                 work.without_weights(part)
                 requests[part.config] = []
                 break
-    execution = execute([request for several in requests.values() for request in several], jobs)
+    execution = execute([request for several in requests.values() for request in several], jobs, timeout)
     if execution.stopping:
         sys.exit(130)
     return failed + execution.failed + execution.interrupted

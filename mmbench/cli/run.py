@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.options import experiment_options
+from mmbench.cli.options import experiment_options, timeout_option
 
 
 @click.command()
@@ -15,6 +15,7 @@ from mmbench.cli.options import experiment_options
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
+@timeout_option
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 def command(
@@ -25,6 +26,7 @@ def command(
     out: Path,
     data_root: Path | None,
     jobs: int | None,
+    timeout: float | None,
     trackers: tuple[str, ...],
     rerun: str | None,
     take_over: bool,
@@ -52,7 +54,7 @@ def command(
     for folder in encoder_runs(plan, requests):
         if code := prepare_encoders(folder, device):
             sys.exit(code)
-    execution = execute(requests, jobs)
+    execution = execute(requests, jobs, timeout)
     if execution.stopping:
         sys.exit(130)
     click.echo("")

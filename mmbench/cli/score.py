@@ -21,9 +21,14 @@ def command(folder: Path, update: bool) -> None:
     from mmbench.results.runs import find_runs
     from mmbench.results.tables import known_metrics
 
-    records = [record for record in find_runs(folder) if record.status == "done"]
+    found_runs = find_runs(folder)
+    records = [record for record in found_runs if record.status == "done"]
     metrics = known_metrics(records)
     agreeing = differing = unreadable = 0
+    for record in found_runs:
+        if record.status == "damaged":
+            unreadable += 1
+            click.echo(clean(f"{record.experiment}/{record.label}/{record.folder.name}: cannot be scored: {record.reason}"))
     for record in records:
         found = rescore(record, metrics)
         where = f"{record.experiment}/{record.label}/{record.folder.name}"

@@ -18,6 +18,7 @@ from mmbench.data.ids import fingerprint, video_of
 from mmbench.data.load import assemble, open_source, split_problems
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.statistics import floors, frames
+from mmbench.data.store import check_values
 from mmbench.errors import DataError, printable
 
 
@@ -27,6 +28,7 @@ def examine(config: DataConfig, root: Path | None = None) -> tuple[Dataset, list
     Of a raw folder the text stays as it is, and the recordings are decoded, if it holds any.
     """
     source = open_source(config, root)
+    check_values(source.store)
     tokens, waveforms = (frozenset({"text"}), frozenset({"audio"})) if source.raw else (frozenset[str](), frozenset[str]())
     if config.modalities is None:
         available = source.available()

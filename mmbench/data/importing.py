@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from typing import Any
 from mmbench.config import DataConfig
 from mmbench.data.find import data_root, store_place
 from mmbench.data.load import Source, open_source, split_problems
-from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, sweep
+from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, sweep, write_document
 from mmbench.errors import DataError
 from mmbench.files import in_bytes, sync_folder
 from mmbench.privacy import shared
@@ -83,7 +82,7 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         temporary.chmod(0o755)
         shutil.copyfile(store.folder / ARRAYS, temporary / ARRAYS)
-        (temporary / DOCUMENT).write_text(json.dumps(document, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        write_document(temporary, document)
         for name in (ARRAYS, DOCUMENT):
             with open(temporary / name, "rb+") as file:
                 os.fsync(file.fileno())

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, in_bytes, write_json
+from mmbench.files import cache_folder, file_digest, in_bytes, read_json, sealed, write_json, write_sealed
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -85,17 +85,29 @@ def write_store(folder: Path, columns: Mapping[str, Column], document: Callable[
         raise DataError(f"{folder.parent}: {in_bytes(end)} are needed and {in_bytes(free)} are free. MMBENCH_CACHE names another folder")
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    content = hashlib.sha256()
     with open(folder / ARRAYS, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+
+        def put(block: Any) -> None:
+            content.update(block)
+            file.write(block)
+
+        put(struct.pack("<Q", len(text)) + text)
         for name in order:
-            _write_column(file, name, columns[name])
+            _write_column(put, name, columns[name])
         file.flush()
         os.fsync(file.fileno())
-    content = {"format": FORMAT, **document(), "arrays": _trace(folder / ARRAYS)}
-    (folder / DOCUMENT).write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    note, identity = _note_of(folder / ARRAYS)
+    _remember(note, {"identity": identity, "sha256": content.hexdigest()})  # a new store is not read again to be believed
+    write_document(folder, {"format": FORMAT, **document(), "arrays": _trace(folder / ARRAYS), "content": content.hexdigest()})
 
 
-def _write_column(file: Any, name: str, column: Column) -> None:
+def write_document(folder: Path, document: Mapping[str, Any]) -> None:
+    """Write the document of a store, with a digest of itself."""
+    write_sealed(folder / DOCUMENT, document)
+
+
+def _write_column(put: Callable[[Any], None], name: str, column: Column) -> None:
     length = column.shape[0]
     step = max(1, _BLOCK_BYTES * length // max(column.nbytes, 1))
     for start in range(0, length, step):
@@ -103,18 +115,49 @@ def _write_column(file: Any, name: str, column: Column) -> None:
         block = np.ascontiguousarray(column.rows(start, stop), dtype=column.dtype)
         if block.shape != (stop - start, *column.shape[1:]):
             raise DataError(f"{name}: rows {start} to {stop} have the shape {block.shape}, not {(stop - start, *column.shape[1:])}")
-        file.write(block.data if block.size else b"")
+        put(block.data if block.size else b"")
 
 
 def open_store(folder: Path) -> Store | None:
     """The store in a folder, or None if there is none, it is of another version, or it is damaged."""
     try:
         document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
-        if document["format"] != FORMAT or document["arrays"] != _trace(folder / ARRAYS):
+        if document["format"] != FORMAT or document["arrays"] != _trace(folder / ARRAYS) or not sealed(document):
+            return None
+        if not _believed(folder / ARRAYS, document.get("content")):
             return None
         return Store(folder, document, _map(folder / ARRAYS))
     except (OSError, ValueError, LookupError, TypeError, struct.error):
         return None
+
+
+def check_values(store: Store) -> None:
+    """Read the whole store, whatever was believed of it before. DataError: its values are not those that were written."""
+    path, content = store.folder / ARRAYS, store.document.get("content")
+    if content is not None and file_digest(path) != content:
+        raise DataError(f"{path}: its values are not those that were written, so the disk is damaged; remove {store.folder}, and make it again")
+
+
+def _believed(path: Path, content: str | None) -> bool:
+    """Whether a file has the sha256 that it was written with. It is read where it has changed since that was last found: a copy, or a repair.
+
+    A store without a digest is of an older version, and is believed.
+    """
+    if content is None:
+        return True
+    note, identity = _note_of(path)
+    if read_json(note) == {"identity": identity, "sha256": content}:
+        return True
+    found = file_digest(path)
+    _remember(note, {"identity": identity, "sha256": found})
+    return found == content
+
+
+def _note_of(path: Path) -> tuple[Path, str]:
+    """Where the digest of a file is remembered, and what must not have changed since. Its folder may be renamed."""
+    status = path.stat()
+    identity = f"{status.st_dev}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
+    return cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json", identity
 
 
 def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:

@@ -19,7 +19,7 @@ from mmbench.metrics import evaluate
 from mmbench.plugins import catalogue
 from mmbench.resolve import Resolved, load
 from mmbench.results.predictions import NAME, read_predictions
-from mmbench.results.runs import RunRecord, read_run
+from mmbench.results.runs import RunRecord, intact, read_run
 from mmbench.runner import open_data
 from mmbench.training.checkpoint import load_checkpoint
 from mmbench.training.encoders import build_encoders, prepare
@@ -102,6 +102,7 @@ def open_run(
         raise ConfigError(f"{folder}: the run is {record.status}{reason}; only a finished run can be opened (mmbench run finishes it)")
     if not (folder / CHECKPOINT).is_file():
         raise DataError(f"{folder / CHECKPOINT}: there is no such file, so the trained network is lost; run this seed anew, with --rerun all")
+    intact(record, "config.yaml")
     resolved = _resolve(folder, overrides, data_root)
     make_deterministic(resolved.experiment.training.threads)
     dataset = open_data(resolved, data_root)

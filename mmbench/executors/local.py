@@ -15,10 +15,11 @@ from typing import Any
 
 from mmbench.claims import ClaimedError, claim, owner_of
 from mmbench.component import RunOutcome, RunRequest
-from mmbench.files import write_json
+from mmbench.executors.attend import attend, in_time, kill
+from mmbench.files import no_room, read_json, write_sealed
 from mmbench.plugins import one_line
 from mmbench.privacy import shared
-from mmbench.worker import BUSY, EXIT, FINAL, stated
+from mmbench.worker import BUSY, EXIT, FINAL, SCHEMA_VERSION, UNWRITTEN, stated
 
 Report = Callable[[RunRequest, dict[str, Any]], None]
 
@@ -54,13 +55,17 @@ def process_environment(threads: int, jobs: int) -> dict[str, str]:
 
 
 class LocalExecutor:
-    """At most `jobs` runs at once (default: one per GPU, or one per `threads` cores). `report` hears of each finished epoch."""
+    """At most `jobs` runs at once (default: one per GPU, or one per `threads` cores). `report` hears of each finished epoch.
 
-    def __init__(self, jobs: int | None = None, report: Report | None = None):
+    `timeout`: seconds after which a run is stopped; it is then failed, and keeps its last checkpoint.
+    """
+
+    def __init__(self, jobs: int | None = None, report: Report | None = None, timeout: float | None = None):
         self.jobs = jobs
         self.report = report
+        self.timeout = timeout
         self.stopping = False
-        self._processes: dict[int, subprocess.Popen[str]] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
         """Execute the runs; outcomes come as runs end. After `stop`, running ones are reported as interrupted and no other is started."""
@@ -102,59 +107,81 @@ class LocalExecutor:
     def _job(self, outcomes: queue.Queue[tuple[int, RunOutcome]], slot: int, run: RunRequest, environment: dict[str, str]) -> None:
         try:
             outcome = self._execute(slot, run, environment)
-        except Exception as error:  # a full disk, say: the other runs go on
-            outcome = RunOutcome(run, "failed", one_line(error))
+        except Exception as error:  # of this executor: the other runs go on
+            full = no_room(error)
+            outcome = self._unwritten(run, f"{full.filename or run.folder}: {full.strerror}") if full else RunOutcome(run, "failed", one_line(error))
         outcomes.put((slot, outcome))
 
     def _execute(self, slot: int, run: RunRequest, environment: dict[str, str]) -> RunOutcome:
         command = [sys.executable, "-m", "mmbench.worker", str(run.folder), "--device", run.device, "--parent", str(os.getpid())]
-        with open(run.folder / "log.txt", "a", encoding="utf-8") as log:
+        unwritten: list[str] = []
+        with open(run.folder / "log.txt", "ab+", buffering=0) as log:
             process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=log,  # no pipe, so that a run whose executor is killed can still say what it has to
                 stdin=subprocess.DEVNULL,
-                text=True,
-                errors="replace",
                 env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # an interrupt reaches it through `stop` alone
             )
-            self._processes[slot] = process
-            if self.stopping:
-                process.send_signal(signal.SIGINT)
-            for line in process.stdout or ():
-                self._hear(run, line, log)
-            code = process.wait()
-        return self._outcome(run, code)
+            try:
+                self._processes[slot] = process
+                if self.stopping:
+                    process.send_signal(signal.SIGINT)
+                late = attend(process, log, lambda line: self._hear(run, line, unwritten), self.timeout)
+                code = process.wait()
+            finally:
+                if process.poll() is None:  # an error of this executor
+                    kill(process)
+                    process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
+        if code == UNWRITTEN:
+            return self._unwritten(run, unwritten[-1] if unwritten else "its result could not be written")
+        return self._outcome(run, code, late)
 
-    def _hear(self, run: RunRequest, line: str, log: Any) -> None:
-        """An epoch's line goes to the display, anything else that a plugin prints to the log."""
+    def _hear(self, run: RunRequest, line: bytes, unwritten: list[str]) -> bool:
+        """Whether a line is of an epoch, for the display, or why no result could be written. Anything else is what a plugin prints."""
         try:
             told = json.loads(line)
-            if not isinstance(told, dict) or "epoch" not in told:
-                raise ValueError
-        except ValueError:
-            log.write(shared(line))
-            log.flush()
-            return
+        except (ValueError, RecursionError):
+            return False
+        if isinstance(told, dict) and told.keys() == {"unwritten"}:
+            unwritten.append(str(told["unwritten"]))
+            return True
+        if not isinstance(told, dict) or not told.keys() >= {"epoch", "of"}:
+            return False
         if self.report is not None:
             self.report(run, told)
+        return True
 
-    def _outcome(self, run: RunRequest, code: int) -> RunOutcome:
+    def _unwritten(self, run: RunRequest, why: str) -> RunOutcome:
+        """No result: the run is as it was after its last checkpoint, and is gone on with when it is asked for again."""
+        return RunOutcome(run, "interrupted", f"{why}; when that is mended, the same command goes on")
+
+    def _outcome(self, run: RunRequest, code: int, late: bool = False) -> RunOutcome:
         """What the run's own result says, or, where the process died without one, how it died."""
         if code == BUSY:
             return RunOutcome(run, "busy", "another process executes it")
         status, reason = stated(run.folder)
+        if late and not self.stopping and not (status == "done" and code == EXIT["done"]):
+            why = f"stopped after {in_time(self.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
+            return self._failed(run, why, resumable=True)
         if status and code == EXIT.get(status):
             return RunOutcome(run, status, reason)
         if self.stopping or code == EXIT["interrupted"]:
             return RunOutcome(run, "interrupted", "stopped on request")
         reason = f"its process {_ending(code)}; see {run.folder / 'log.txt'}"
+        return self._failed(run, reason)
+
+    def _failed(self, run: RunRequest, reason: str, **more: Any) -> RunOutcome:
+        """Put down that the run has failed, unless something final is there already."""
+        path = run.folder / "result.json"
         try:
             with claim(run.folder):  # which the dead process may have left, and another command taken over
-                if not stated(run.folder)[0]:
-                    failed = {"schema_version": 1, "status": "failed", "reason": shared(reason), "label": run.folder.parent.name}
-                    write_json(run.folder / "result.json", failed)
+                if stated(run.folder)[0] not in (FINAL if more else EXIT):
+                    known = {"schema_version": SCHEMA_VERSION, "label": run.folder.parent.name, **read_json(path)}
+                    write_sealed(path, {**known, "status": "failed", "reason": shared(reason), **more})
         except ClaimedError:
             return RunOutcome(run, "busy", "another process executes it")
         return RunOutcome(run, "failed", reason)

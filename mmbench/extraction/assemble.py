@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import struct
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.array_files import DAMAGE
 from mmbench.data.manifest import SPLITS
 from mmbench.errors import DataError
 from mmbench.extraction.words import Word, own_frames, owners, text_frames, timed_frames
@@ -66,10 +71,28 @@ class WordFrames(Frames):
 def load(path: Path) -> np.ndarray:
     """An array of the cache. DataError: it cannot be read."""
     try:
-        found: np.ndarray = np.load(path, allow_pickle=False)
+        content = path.read_bytes()
+        end = content[-END.size :]
+        if end.startswith(MARK) and END.unpack(end)[1] != zlib.crc32(content[: -END.size]):
+            raise ValueError("its checksum is another")
+        found: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
         return found
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read back ({error}); remove it, and the same command extracts it anew") from None
+    except DAMAGE as error:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise DataError(f"{path}: cannot be read back ({error}); it is removed, and the same command extracts it anew") from None
+
+
+MARK = b"mmbench-crc32:"
+END = struct.Struct(f"<{len(MARK)}sI")
+"""What follows the array in a file of the cache: a checksum of all before it. Readers of NumPy's format pass over it; older files have none."""
+
+
+def packed(array: np.ndarray) -> bytes:
+    """The content of a file of the cache."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue() + END.pack(MARK, zlib.crc32(file.getvalue()))
 
 
 def shape_of(path: Path) -> tuple[int, int]:

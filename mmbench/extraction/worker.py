@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import ConfigError, DataError, MmbenchError, PluginError
-from mmbench.files import replacing
+from mmbench.extraction.assemble import packed
+from mmbench.files import write
 from mmbench.media import MissingLibraryError
 from mmbench.plugins import Entry, one_line
 
@@ -94,8 +95,7 @@ def _answer(stages: Sequence[Stage], task: Task, current: tuple[int, Any]) -> tu
     except Exception as error:
         return Answer(reason(error, task.path)), current
     try:
-        with replacing(task.target) as temporary, open(temporary, "wb") as file:
-            np.save(file, result, allow_pickle=False)
+        write(task.target, packed(result))
     except OSError as error:
         return Answer(cannot_write(error, task.target.parent), fatal=True), current
     return Answer(), current

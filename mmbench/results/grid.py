@@ -22,7 +22,7 @@ from mmbench.errors import ConfigError, MmbenchError
 from mmbench.metrics import keys
 from mmbench.results.comparison import Comparison, Contest
 from mmbench.results.parts import Groups, Home, all_parts, homes, joined, mean_of, mean_table, merged_data
-from mmbench.results.runs import RunRecord
+from mmbench.results.runs import RunRecord, intact
 from mmbench.results.statistics import DRAWS
 from mmbench.results.tables import Cell, Column, Identity, Row, build, cell, column, identities, known_metrics, notes_on, title
 from mmbench.strict_yaml import load_document
@@ -239,7 +239,7 @@ def configurations(records: Iterable[RunRecord], parts: tuple[str, ...] = ()) ->
 def _config(record: RunRecord) -> dict[str, Any] | None:
     """The config of a run, if it can be read."""
     try:
-        value = load_document(record.folder / "config.yaml").value
+        value = load_document(intact(record, "config.yaml")).value
     except (MmbenchError, OSError):
         return None
     return value if isinstance(value, dict) and isinstance(value.get("model"), dict) else None

@@ -10,10 +10,10 @@ from typing import Any
 
 from mmbench.component import Metric
 from mmbench.errors import MmbenchError
-from mmbench.files import write_json
+from mmbench.files import write_sealed
 from mmbench.metrics import collapsed, evaluate
 from mmbench.results.predictions import NAME, read_predictions
-from mmbench.results.runs import RunRecord
+from mmbench.results.runs import RunRecord, intact
 
 TOLERANCE = 1e-9
 
@@ -38,6 +38,8 @@ def rescore(record: RunRecord, metrics: Mapping[str, Metric]) -> Rescored:
     unknown = tuple(name for name in names if name not in metrics)
     classes = tuple(record.data.get("classes", ()))
     try:
+        for name in record.files:
+            intact(record, name)
         stored = read_predictions(record.folder / NAME)
         found = {split: evaluate(known, prediction, target, classes, metrics) for split, (_, target, prediction) in stored.items()}
         if "test" not in stored:
@@ -73,4 +75,4 @@ def store(rescored: Rescored) -> None:
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     document["metrics"] = {split: (document["metrics"].get(split) or {}) | dict(new) for split, new in rescored.metrics.items()}
     document["collapsed"] = rescored.collapsed
-    write_json(path, document)
+    write_sealed(path, document)

@@ -14,6 +14,7 @@ from typing import Any
 
 from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.files import file_digest, sealed
 from mmbench.results.predictions import read_predictions, write_predictions
 from mmbench.strict_yaml import parse
 
@@ -59,6 +60,8 @@ class RunRecord:
     seconds: float = float("nan")
     peak_memory_mb: float = float("nan")
     environment: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """sha256 of other files of a finished run, by name; see `intact`."""
     warnings: tuple[str, ...] = ()
     """What went wrong beside the run, such as a tracker that was switched off."""
 
@@ -86,6 +89,8 @@ def read_result(folder: Path) -> RunRecord:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
     if not isinstance(document, dict):
         raise DataError(f"{path}: is not a JSON object")
+    if not sealed(document):
+        raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(f"{path}: has schema_version {version!r}; this version of mmbench reads {SCHEMA_VERSION}")
@@ -105,12 +110,21 @@ def read_result(folder: Path) -> RunRecord:
     return RunRecord(folder, **(place | values))
 
 
+def intact(record: RunRecord, name: str) -> Path:
+    """The path of a file of the run. DataError: the run is done, and the file is not the one that it wrote."""
+    path = record.folder / name
+    known = record.files.get(name)
+    if record.status == "done" and known is not None and path.is_file() and file_digest(path) != known:
+        raise DataError(f"{path}: is not as the run wrote it (a damaged disk, or edited by hand); run this seed anew with --rerun all")
+    return path
+
+
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint", "family"), str),
     **dict.fromkeys(("losses", "adapters", "warnings"), list),
     **dict.fromkeys(("floor", "collapsed"), bool),
     **dict.fromkeys(("seed", "epochs", "parameters"), int),
-    **dict.fromkeys(("data", "metrics", "selection", "gradients", "environment"), dict),
+    **dict.fromkeys(("data", "metrics", "selection", "gradients", "environment", "files"), dict),
     **dict.fromkeys(("seconds", "peak_memory_mb"), (int, float)),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,9 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Restore what `Checkpoints` wrote; returns the progress. Raises `RunError` for a damaged file or one of another experiment."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch compares no checksums
+            if (damaged := archive.testzip()) is not None:
+                raise ValueError(f"the checksum of {damaged} is another")
         state = torch.load(path, map_location=device, weights_only=True)
         if state["fingerprint"] != fingerprint:
             raise RunError(f"{path}: belongs to the experiment {state['fingerprint']}, not {fingerprint}; remove the folder or choose another --out")

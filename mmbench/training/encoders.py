@@ -14,8 +14,9 @@ from mmbench.batch import Sequence as BatchSequence
 from mmbench.component import ModalitySpec
 from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
+from mmbench.data.store import column, open_or_build, write_store
 from mmbench.errors import ConfigError, DataError, MmbenchError
-from mmbench.files import cache_folder, replacing
+from mmbench.files import cache_folder
 from mmbench.interfaces import FeatureExtractor
 from mmbench.plugins import one_line
 from mmbench.resolve import Resolved
@@ -120,19 +121,13 @@ def _frozen(encoder: FeatureExtractor, modality: Modality, device: torch.device,
     for array in (modality.values, modality.mask):
         content.update(f"{array.dtype}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
-    folder = cache_folder() / "features" / content.hexdigest()[:32]
-    paths = folder / "values.npy", folder / "mask.npy"
-    if not all(path.is_file() for path in paths):
+
+    def build(folder: Path) -> None:
         features = _encode(encoder, modality, device)
-        for path, array in zip(paths, (features.values, features.mask), strict=True):
-            _save(path, array)
-    values, mask = (np.load(path, mmap_mode="r", allow_pickle=False) for path in paths)
-    return Modality(values, mask)
+        write_store(folder, {"values": column(features.values), "mask": column(features.mask)}, dict)
 
-
-def _save(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, array, allow_pickle=False)
+    store = open_or_build(cache_folder() / "features" / content.hexdigest()[:32], build)
+    return Modality(store.arrays["values"], store.arrays["mask"])
 
 
 @torch.no_grad()

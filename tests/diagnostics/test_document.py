@@ -23,7 +23,7 @@ from mmbench.diagnostics.document import RATES, diagnose  # noqa: E402
 from mmbench.diagnostics.represent import represent  # noqa: E402
 from mmbench.diagnostics.text import by_data, report  # noqa: E402
 from mmbench.errors import ConfigError, DataError, MmbenchError  # noqa: E402
-from mmbench.files import without_nan  # noqa: E402
+from mmbench.files import without_nan, write_sealed  # noqa: E402
 from mmbench.results.embeddings import cka, embeddings_path, modality_gap, read_diagnostics, read_embeddings  # noqa: E402
 from mmbench.results.predictions import read_predictions  # noqa: E402
 from mmbench.results.runs import find_runs, read_run  # noqa: E402
@@ -255,7 +255,7 @@ def experiment(finished, tmp_path) -> Path:
     failed = folder / finished.parent.name / "seed-2"
     shutil.copytree(finished, failed)
     result = json.loads((failed / "result.json").read_text())
-    (failed / "result.json").write_text(json.dumps({**result, "status": "failed", "reason": "no \x1b[31mluck", "seed": 2}))
+    write_sealed(failed / "result.json", {**result, "status": "failed", "reason": "no \x1b[31mluck", "seed": 2})
     floor = next(path for path in finished.parent.parent.iterdir() if path.name.startswith("linear"))
     shutil.copytree(floor, folder / floor.name)
     return folder
@@ -354,7 +354,7 @@ def test_diagnose_writes_prints_and_reuses(experiment, finished, monkeypatch) ->
 def test_diagnose_of_changed_data_is_one_error(copied) -> None:
     result = json.loads((copied / "result.json").read_text())
     result["data"]["fingerprint"] = "0"
-    (copied / "result.json").write_text(json.dumps(result))
+    write_sealed(copied / "result.json", result)
     for verb in (embed_verb, diagnose_verb):
         with pytest.raises(DataError, match="are not those of this run"):
             run(verb, copied)

@@ -20,6 +20,7 @@ from mmbench.diagnostics import open_run, opening  # noqa: E402
 from mmbench.diagnostics.document import diagnose  # noqa: E402
 from mmbench.diagnostics.represent import represent  # noqa: E402
 from mmbench.errors import ConfigError, DataError, PluginError  # noqa: E402
+from mmbench.files import write_sealed  # noqa: E402
 from mmbench.results.predictions import read_predictions  # noqa: E402
 from mmbench.training.loop import predict  # noqa: E402
 
@@ -28,7 +29,7 @@ from .conftest import state  # noqa: E402
 
 def edit(folder: Path, **changes: object) -> None:
     path = folder / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    write_sealed(path, json.loads(path.read_text()) | changes)
 
 
 def test_it_predicts_and_scores_what_the_run_stored(finished: Path) -> None:
@@ -175,6 +176,9 @@ def test_only_the_place_of_the_data_may_be_set(copied: Path) -> None:
 def test_a_config_of_several_runs_is_refused(copied: Path) -> None:
     config = copied / "config.yaml"
     config.write_text(config.read_text().replace("seeds:\n- 1\n", "seeds: [1, 2]\n"))
+    with pytest.raises(DataError, match=r"config.yaml: is not as the run wrote it"):
+        open_run(copied)
+    edit(copied, files={})  # as older versions wrote it
     with pytest.raises(DataError, match=r"config.yaml: is not the config of one run"):
         open_run(copied)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.results.runs import RunRecord
+from mmbench.results.runs import RunRecord, intact
 
 NAME = "epochs.jsonl"
 GRADIENT = "gradient."
@@ -23,7 +23,7 @@ def read_epochs(record: RunRecord) -> dict[int, dict[str, float]]:
     Raises:
         DataError: where the file is missing, empty or damaged; names the line.
     """
-    path = record.folder / NAME
+    path = intact(record, NAME)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

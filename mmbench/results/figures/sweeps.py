@@ -16,7 +16,7 @@ from mmbench.component import Metric
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.results.figures.canvas import INK, RED, footer, headline, panels, plain, style, wrapped
 from mmbench.results.figures.configurations import about, configurations
-from mmbench.results.runs import RunRecord
+from mmbench.results.runs import RunRecord, intact
 from mmbench.results.tables import TOLERANCE, Column, cell, column, known_metrics
 from mmbench.strict_yaml import load
 
@@ -46,8 +46,8 @@ def settings(record: RunRecord) -> Settings:
     Raises:
         DataError: where the file is missing or damaged.
     """
-    path = record.folder / "config.yaml"
     try:
+        path = intact(record, "config.yaml")
         value = load(path)
     except MmbenchError as error:
         raise DataError(f"{error}; a heat map needs the config of each run") from None

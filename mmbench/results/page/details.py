@@ -13,7 +13,7 @@ from mmbench.errors import DataError
 from mmbench.privacy import shared
 from mmbench.results.page.embedding import lines, number, safe
 from mmbench.results.page.samples import Samples
-from mmbench.results.runs import RunRecord
+from mmbench.results.runs import RunRecord, intact
 from mmbench.results.tables import column
 from mmbench.results.text import clean, count, duration
 
@@ -136,7 +136,9 @@ def number_of(known: dict[str, int], value: Any) -> int:
 def config_text(record: RunRecord) -> str:
     """The resolved config as it is stored, or why it cannot be shown."""
     try:
-        return lines((record.folder / "config.yaml").read_text(encoding="utf-8"), CONFIG)
+        return lines(intact(record, "config.yaml").read_text(encoding="utf-8"), CONFIG)
+    except DataError as error:
+        return f"# {error}"
     except OSError as error:
         return f"# config.yaml cannot be read: {error.strerror}"
     except UnicodeDecodeError:
