@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from typing import Any
 import torch
 
 from mmbench.errors import MmbenchError
+from mmbench.resolve import Resolved
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import read_result
+from mmbench.runner import make_plan, prepare
 from mmbench.strict_yaml import load_document
 
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
@@ -50,19 +51,26 @@ class Forks:
         self.process.wait()
 
 
+class Planned:
+    """A run below a folder, which is planned as each command does."""
+
+    def __init__(self, resolved: Resolved, out: Path):
+        self.plan = make_plan([resolved], out, None, "cpu")
+        self.folder = self.plan.rows[0].folder / "seed-1"
+        assert self.remains()
+
+    def remains(self) -> bool:
+        """Plan it once more; whether it is still to be executed."""
+        return any(request.folder == self.folder for request in prepare(self.plan, None)[0])
+
+
 @dataclass(frozen=True)
 class Undisturbed:
-    """A run that nothing has disturbed."""
+    """A run that nothing has disturbed, and how many seconds it took."""
 
+    resolved: Resolved
     folder: Path
     seconds: float
-
-    def again(self, place: Path) -> Path:
-        """The same run below `place`, planned and not begun."""
-        folder = place / self.folder.parent.name / self.folder.name
-        folder.mkdir(parents=True)
-        shutil.copyfile(self.folder / "config.yaml", folder / "config.yaml")
-        return folder
 
 
 def epochs(path: Path) -> list[dict[str, Any]]:
