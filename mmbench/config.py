@@ -70,6 +70,9 @@ class LossConfig(Named):
     weight: Any = Field(1.0, description="a number, {value, warmup: epochs}, or one of these per term")
 
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
 class GroupConfig(Section):
     """Values of one parameter group that differ from the optimizer's."""
 
@@ -83,7 +86,7 @@ class OptimizerConfig(Section):
     name: Literal["adam", "adamw"] = Field("adam", description="adam or adamw")
     lr: PositiveFloat = Field(1e-3, description="learning rate")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the running moments")
+    betas: tuple[Decay, Decay] = Field((0.9, 0.999), description="decay of the running moments")
     groups: dict[str, GroupConfig] = Field(default_factory=dict, description="by group name: model, losses.<name>, encoders.<modality>, ...")
 
 
@@ -124,6 +127,9 @@ class TrainingConfig(Section):
     select: str | None = Field(None, description="validation metric that chooses the checkpoint, or 'loss'; default: the suite's first")
     early_stopping: PositiveInt | None = Field(None, description="stop after this many epochs without a better selection metric")
     threads: PositiveInt = Field(1, description="CPU threads of one run")
+    deterministic: bool = Field(
+        False, description="fail where an operation has no deterministic kernel; default: such an operation is warned of in the log"
+    )
 
 
 class Experiment(Section):

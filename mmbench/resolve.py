@@ -29,7 +29,7 @@ from mmbench.sweep import expand
 
 T = TypeVar("T")
 
-LATER = {"buckets": None, "compile": False}
+LATER = {"buckets": None, "compile": False, "deterministic": False}
 """Options of `training` that came after the first results. At these defaults they are no part of a fingerprint, so that earlier runs stay known."""
 
 

@@ -189,6 +189,9 @@ def _reason(error: Exception) -> str:
         traceback.print_exc()
     if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         return f"out of memory: {one_line(error)[:200]}; use a smaller training.batch_size"
+    if "torch.use_deterministic_algorithms" in str(error):
+        reason = one_line(error).partition(", but you set")[0][:300]
+        return f"training.deterministic: {reason}; choose another method or device, or set it to false: its numbers may then differ from run to run"
     return one_line(error)[:500]
 
 
@@ -221,7 +224,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     from mmbench.training.tensors import TensorSplit
 
     training, seed = resolved.experiment.training, resolved.experiment.seeds[0]
-    make_deterministic(training.threads)
+    make_deterministic(training.threads, training.deterministic)
     device = _device(device_name)
     dataset = open_data(resolved)
     fingerprint = resolved.fingerprint(dataset.fingerprint)
@@ -279,7 +282,10 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     test = TensorSplit(prepare(dataset, ("test",), encoders, device).splits["test"], device)
     scores, rows = {}, {}
     for name, split in (("valid", valid), ("test", test)):
-        prediction, target = predict(network, split, training)
+        try:
+            prediction, target = predict(network, split, training)
+        except RunError as error:
+            raise RunError(f"{name} split, weights of epoch {progress.best_epoch}: {error}") from None
         scores[name] = score(prediction, target)
         rows[name] = (split.ids, target, prediction)
     write_predictions(folder / "predictions.csv.gz", rows)

@@ -54,7 +54,7 @@ def standardize(splits: Mapping[str, Split], config: StandardizeConfig, keys: Ma
     Columns that are constant there become 0 everywhere, and padding stays 0. Inputs and results: (N, T, D) float32.
     `keys`: by modality, what identifies its values (JSON-ready); with it, more than 1 MiB are written to the cache once and mapped from then on,
     so that a start neither reads all of the data nor holds a copy of them. Else, and where the cache cannot be written, they are in memory.
-    DataError: a modality that is not in use or has tokens, or percentiles out of order.
+    DataError: a modality that is not in use or has tokens, percentiles out of order, or z-scores beyond float32.
     """
     train = splits["train"].inputs
     features = [name for name, part in train.items() if part.kind == "features"]
@@ -68,7 +68,10 @@ def standardize(splits: Mapping[str, Split], config: StandardizeConfig, keys: Ma
         raise DataError(f"data.standardize.percentiles: {list(config.percentiles)} must be a lower and a higher number between 0 and 100")
     result = dict(splits)
     for name in chosen:
-        scored = _standardized({split: part.inputs[name] for split, part in splits.items()}, config.percentiles, keys.get(name) if keys else None)
+        try:
+            scored = _standardized({split: part.inputs[name] for split, part in splits.items()}, config.percentiles, keys.get(name) if keys else None)
+        except OverflowError as error:
+            raise DataError(f"data.standardize: {name}: {error}") from None
         for key, split in result.items():
             result[key] = _with(split, name, Modality(scored[key], split.inputs[name].mask))
     return result
@@ -146,8 +149,13 @@ def _moments(part: Modality, low: np.ndarray, high: np.ndarray) -> tuple[np.ndar
 
 
 def _scored(part: Modality, low: np.ndarray, high: np.ndarray, mean: np.ndarray, scale: np.ndarray, start: int, stop: int) -> np.ndarray:
-    """The z-scores of samples `start` to `stop`, (n, T, D) float32."""
+    """The z-scores of samples `start` to `stop`, (n, T, D) float32. OverflowError: float32 does not hold one."""
     result = np.zeros((stop - start, *part.values.shape[1:]), np.float32)
-    for rows, mask, frames in _real_frames(part, start, stop):
-        result[rows.start - start : rows.stop - start][mask] = (_clipped(frames, low, high) - mean) * scale
+    with np.errstate(over="ignore"):
+        for rows, mask, frames in _real_frames(part, start, stop):
+            result[rows.start - start : rows.stop - start][mask] = (_clipped(frames, low, high) - mean) * scale
+    if not np.isfinite(result).all():
+        columns = np.flatnonzero(~np.isfinite(result).all(axis=(0, 1)))
+        first, more = columns[0], len(columns) - 1
+        raise OverflowError(f"column {first} and {more} more hardly vary in training, so that other z-scores overflow; clip them with percentiles")
     return result

@@ -45,7 +45,7 @@ def prepare(dataset: Dataset, names: Sequence[str], encoders: Encoders, device: 
     """The named splits with text tokenised and with the features of frozen encoders in place of what these read.
 
     Features are kept in the cache by the content they come from and the encoder's digest. `most` takes the first samples only, without the cache.
-    Raises `DataError` for token ids that an encoder does not know.
+    Raises `DataError` for token ids that an encoder does not know, and for features that are not finite.
     """
     splits = {}
     for name in names:
@@ -56,9 +56,10 @@ def prepare(dataset: Dataset, names: Sequence[str], encoders: Encoders, device: 
                 inputs.update(_tokenise(split, modality, encoder))
             for key in (modality, modality + CONTEXT):
                 if key in inputs:
-                    _check_vocabulary(inputs[key], encoder, f"{dataset.name} {name}: {key}")
+                    place = f"{dataset.name} {name}: {key}"
+                    _check_vocabulary(inputs[key], encoder, place)
                     if not encoder.finetune:
-                        inputs[key] = _frozen(encoder, inputs[key], device, cached=most is None)
+                        inputs[key] = _frozen(encoder, inputs[key], device, place, cached=most is None)
             split = dataclasses.replace(split, inputs=inputs)
         splits[name] = split
     return dataclasses.replace(dataset, splits=splits)
@@ -113,17 +114,17 @@ def _check_vocabulary(modality: Modality, encoder: FeatureExtractor, place: str)
         )
 
 
-def _frozen(encoder: FeatureExtractor, modality: Modality, device: torch.device, cached: bool) -> Modality:
+def _frozen(encoder: FeatureExtractor, modality: Modality, device: torch.device, place: str, cached: bool) -> Modality:
     """Features of every sample, computed once: (N, T) raw -> (N, T', width)."""
     if not cached:
-        return _encode(encoder, modality, device)
+        return _encode(encoder, modality, device, place)
     content = hashlib.sha256(encoder.digest().encode())
     for array in (modality.values, modality.mask):
         content.update(f"{array.dtype}{array.shape}".encode())
         content.update(np.ascontiguousarray(array).data)
 
     def build(folder: Path) -> None:
-        features = _encode(encoder, modality, device)
+        features = _encode(encoder, modality, device, place)
         write_store(folder, {"values": column(features.values), "mask": column(features.mask)}, dict)
 
     store = open_or_build(cache_folder() / "features" / content.hexdigest()[:32], build)
@@ -131,7 +132,7 @@ def _frozen(encoder: FeatureExtractor, modality: Modality, device: torch.device,
 
 
 @torch.no_grad()
-def _encode(encoder: FeatureExtractor, modality: Modality, device: torch.device) -> Modality:
+def _encode(encoder: FeatureExtractor, modality: Modality, device: torch.device, place: str) -> Modality:
     encoder.to(device).eval()
     count = len(modality.values)
     split = TensorSplit(Split(tuple(map(str, range(count))), {"raw": modality}, np.zeros(count, np.float32)), device)
@@ -145,4 +146,9 @@ def _encode(encoder: FeatureExtractor, modality: Modality, device: torch.device)
     for rows, part in zip(order.split(BATCH), parts, strict=True):
         values[rows.numpy(), : part.values.shape[1]] = part.values.float().cpu().numpy()
         mask[rows.numpy(), : part.mask.shape[1]] = part.mask.cpu().numpy()
+    bad = np.array([not np.isfinite(sample).all() for sample in values])
+    if bad.any():
+        raise DataError(
+            f"{place}: the encoder gives NaN or infinite features for {bad.sum()} of {count} samples, first of all number {bad.argmax() + 1}"
+        )
     return Modality(values, mask)

@@ -19,6 +19,7 @@ from mmbench.config import TrainingConfig
 from mmbench.errors import RunError
 from mmbench.training.capture import CapturedStep
 from mmbench.training.checkpoint import Checkpoints
+from mmbench.training.finite import Finite, advice, named
 from mmbench.training.network import Network, task_loss
 from mmbench.training.optim import Schedule, build_optimizer
 from mmbench.training.seeds import in_buckets, order, seed_everything
@@ -80,6 +81,7 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     progress = Progress(**checkpoints.resume(train.device))
     parts = network, optimizer, schedule, training, protocol.task_loss, train.size
     step = CapturedStep(*parts, device=train.device) if training.compile and optimizer else Step(*parts)
+    finite = Finite(network, optimizer, train, training)
     protocol.on_start(progress.history)
 
     while progress.epoch < training.epochs and not _stopped_early(progress, training):
@@ -88,10 +90,11 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
         seed_everything(protocol.seed, "dropout", epoch)
         sums = _train_epoch(network, step, train, protocol, epoch)
         progress.compile = step.note()
-        for name, value in sums.items():
-            if not math.isfinite(value):
-                raise RunError(f"{name} became {value} in epoch {epoch}; lower the learning rate or clip the gradient")
-        prediction, target = predict(network, valid, training)
+        finite.check(sums, progress.history, epoch)
+        try:
+            prediction, target = predict(network, valid, training)
+        except RunError as error:
+            raise RunError(f"epoch {epoch}, validation: {error}") from None
         scores = dict(protocol.score(prediction, target))
         with torch.no_grad():
             scores["loss"] = task_loss(protocol.task_loss, torch.from_numpy(prediction), torch.from_numpy(target)).item()
@@ -115,13 +118,23 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     checkpoints.write(vars(progress))
     protocol.on_saved(progress.history)
     if not progress.best_epoch:
-        raise RunError(f"the selection metric {protocol.select!r} was finite in no epoch (constant predictions have no correlation); choose another")
+        raise RunError(
+            f"the selection metric {protocol.select!r} was finite in no epoch ({_why_undefined(valid, progress, protocol.select)}); choose another"
+        )
     checkpoints.load_best(train.device, progress.best_epoch)
     return progress
 
 
 def _stopped_early(progress: Progress, training: TrainingConfig) -> bool:
     return training.early_stopping is not None and progress.epoch - progress.best_epoch >= training.early_stopping
+
+
+def _why_undefined(valid: TensorSplit, progress: Progress, select: str) -> str:
+    """Why a metric has no value in any epoch, as far as labels and scores tell."""
+    labels = valid.target.unique()
+    if len(labels) == 1:
+        return f"the {valid.size} validation sample{'s are all' if valid.size > 1 else ' is'} labelled {labels.item():g}"
+    return f"{progress.history[-1]['valid'][select]} in the last; constant predictions have no correlation"
 
 
 def _train_epoch(network: Network, step: Step, train: TensorSplit, protocol: Protocol, epoch: int) -> dict[str, float]:
@@ -148,16 +161,19 @@ def _train_epoch(network: Network, step: Step, train: TensorSplit, protocol: Pro
 
 @torch.no_grad()
 def predict(network: Network, split: TensorSplit, training: TrainingConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (N,) or (N, classes) and targets (N,) of a whole split, in its own order. Raises `RunError` where one is not finite."""
+    """Finite predictions (N,) or (N, classes) and targets (N,) of a whole split, in its own order. RunError: one is not, or an input."""
     network.eval()
-    predictions, targets = [], []
+    predictions, targets, sizes = [], [], []
     batch: Batch
     for batch in split.batches(max(training.batch_size, 128)):
+        sizes += [torch.linalg.vector_norm(part.values, math.inf) for part in batch.inputs.values() if part.values.is_floating_point()]
         with autocast(training, split.device):
             predictions.append(network(batch).prediction.float())
         targets.append(batch.target)
     prediction, target = torch.cat(predictions).cpu().numpy(), torch.cat(targets).cpu().numpy()
     bad = ~np.isfinite(prediction).reshape(len(prediction), -1).all(1)
     if bad.any():
-        raise RunError(f"the prediction for {split.ids[int(bad.argmax())]!r} and {bad.sum() - 1} more samples is not finite")
+        raise RunError(f"the prediction for {named(split.ids, bad)} is not finite; {advice(split, training)}")
+    if sizes and not torch.stack(sizes).isfinite().all():  # gates and tangents make numbers of infinities
+        raise RunError(f"a feature is not finite, and the predictions are; {advice(split, training)}")
     return prediction, target

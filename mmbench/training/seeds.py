@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 
 import numpy as np
 import torch
@@ -16,17 +17,19 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def seed_everything(seed: int, *purpose: str | int) -> None:
-    """Point torch's and NumPy's global generators at the stream of one purpose."""
+    """Point the global generators of torch, NumPy and Python at the stream of one purpose."""
     value = derive(seed, *purpose)
     torch.manual_seed(value)
+    random.seed(value)
     np.random.seed(value % 2**32)
 
 
-def make_deterministic(threads: int) -> None:
-    """Fixed thread count and deterministic kernels; an operation that has none is warned of, and so in the run's log."""
+def make_deterministic(threads: int, strict: bool = False) -> None:
+    """Fixed thread count and deterministic kernels. An operation that has none is warned of, and so in the run's log; `strict`: it is an error."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
-    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms does the same, and imports torch's compiler: over a second
+    # use_deterministic_algorithms does the same, and imports torch's compiler: over a second
+    torch.set_deterministic_debug_mode("error" if strict else "warn")
     # A debugging aid that writes NaN into every new tensor before its values come.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
