@@ -46,12 +46,10 @@ def attend(process: subprocess.Popen[bytes], log: IO[bytes], hear: Callable[[byt
                 if not chunk:
                     selector.unregister(process.stdout)
                 *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    if not hear(line):
-                        _write(log, told(line) + b"\n")
+                kept = b"".join(line + b"\n" for line in lines if not hear(line))
                 if len(rest) > LONGEST_LINE or not chunk:
-                    _write(log, told(rest))
-                    rest = b""
+                    kept, rest = kept + rest, b""
+                _write(log, told(kept))
                 break
             else:
                 if ended:

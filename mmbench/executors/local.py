@@ -142,6 +142,8 @@ class LocalExecutor:
 
     def _hear(self, run: RunRequest, line: bytes, unwritten: list[str]) -> bool:
         """Whether a line is of an epoch, for the display, or why no result could be written. Anything else is what a plugin prints."""
+        if not line.startswith(b"{"):  # told quickly, of a flood of lines
+            return False
         try:
             told = json.loads(line)
         except (ValueError, RecursionError):

@@ -18,6 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from mmbench.cli import cli
 from mmbench.data.ids import canonical_id
 from mmbench.privacy import SharedStream
 from mmbench.resolve import load
-from mmbench.results.runs import find_runs
+from mmbench.results.runs import find_runs, read_run
 from mmbench.strict_yaml import dump
 
 pytestmark = pytest.mark.reliability
@@ -224,7 +225,7 @@ def test_runs_go_on_from_another_home_and_from_configs_with_whole_paths(home, ru
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("$HOME", str(home)))
     try:
-        tally("a run of an earlier version does not open", open_run(folder).difference < 1e-6)
+        tally("a run of an earlier version does not open", open_run(folder, record=replace(read_run(folder), files={})).difference < 1e-6)
     finally:
         (folder / "config.yaml").write_text(text)
     requests, done, failed = runner.prepare(runner.make_plan(load(home / "bird.yaml"), runs, None, "cpu"), None)

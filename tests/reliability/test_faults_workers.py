@@ -1,0 +1,161 @@
+"""Faults of a run's process: the others go on, and each is failed with its reason.
+
+A process that dies in any way, hangs, floods its streams or closes them, beside runs that do nothing of that kind.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmbench.component import RunRequest
+from mmbench.executors import attend, local
+from mmbench.executors.local import LocalExecutor
+from mmbench.files import read_json
+
+pytestmark = pytest.mark.reliability
+
+PRELUDE = """
+import json, os, pathlib, resource, signal, sys, time
+folder = pathlib.Path({folder!r})
+def write(status, reason=""):
+    (folder / "result.json").write_text(json.dumps({{"schema_version": 1, "status": status, "reason": reason}}))
+"""
+GOOD = "write('done')"
+FLOOD = "block = (b'x' * 99 + b'\\n') * 10_000\nfor _ in range({mb}): os.write({stream}, block)\n"
+DEAF = "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+FAULTS = {
+    "its process exits with 3": ("sys.exit(3)", "failed", "exit code 3"),
+    "its process aborts": ("os.abort()", "failed", "SIGABRT"),
+    "its process is killed, as for want of memory": ("os.kill(os.getpid(), 9)", "failed", "SIGKILL (out of memory?)"),
+    "its process gets no more memory": (
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28)); held = bytearray(1 << 30)",
+        "failed",
+        "exit code 1",
+    ),
+    "it says done and fails": ("write('done'); sys.exit(1)", "failed", "exit code 1"),
+    "it hangs past its time": ("time.sleep(60)", "failed", "--timeout"),
+    "it hangs past its time and hears no interrupt": (DEAF, "failed", "--timeout"),
+    "it closes its streams and hangs": (f"os.close(1); os.close(2); {DEAF}", "failed", "--timeout"),
+    "it closes its standard output": (f"os.close(1); {GOOD}", "done", ""),
+    "it floods its standard output": (f"{FLOOD.format(mb='MB', stream=1)}{GOOD}", "done", ""),
+    "it floods its standard error": (f"{FLOOD.format(mb='MB', stream=2)}{GOOD}", "done", ""),
+    "it prints a line without an end": (f"block = b'x' * 1_000_000\nfor _ in range(MB): os.write(1, block)\n{GOOD}", "done", ""),
+    "it prints JSON without an end": (f"print('[' * 60_000); print('{{\"epoch\": ' * 9_000); {GOOD}", "done", ""),
+    "it prints epochs that are none": (f'print(\'{{"epoch": null, "of": []}}\'); print(\'{{"unwritten": 1, "epoch": 2}}\'); {GOOD}', "done", ""),
+    "it leaves a child that holds its output": (f"os.fork() or time.sleep(30)\n{GOOD}", "done", ""),
+}
+
+
+@pytest.fixture
+def requests(tmp_path, monkeypatch):
+    """Requests whose process is a script of the test instead of the worker."""
+    original = subprocess.Popen
+
+    def popen(command, **options):
+        folder = command[3]
+        return original([sys.executable, "-S", "-c", PRELUDE.format(folder=folder) + (tmp_path / folder / "code.py").read_text()], **options)
+
+    monkeypatch.setattr(local.subprocess, "Popen", popen)
+
+    def make(codes: dict[str, str]) -> list[RunRequest]:
+        for name, code in codes.items():
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "code.py").write_text(code)
+        return [RunRequest(tmp_path / name, name, "cpu", 1) for name in codes]
+
+    return make
+
+
+def test_each_fault_is_one_failed_run_with_its_reason(requests, monkeypatch, times, tally) -> None:
+    """A hundred megabytes in the long form; the driver holds little of them, and the log is bounded."""
+    monkeypatch.setattr(attend, "GRACE", 1.0)
+    megabytes = times(20, 100)
+    monkeypatch.setattr(attend, "LOG_HEAD", times(2 << 20, 16 << 20))
+    codes = {}
+    for index, (code, _, _) in enumerate(FAULTS.values()):
+        codes[f"fault{index}"] = code.replace("MB", str(megabytes))
+        codes[f"good{index}"] = GOOD
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    told = []
+    executor = LocalExecutor(4, lambda run, line: told.append(line), timeout=6.0)
+    outcomes = {outcome.request.label: outcome for outcome in executor.submit(requests(codes))}
+    seconds, grown = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    for index, (name, (_, status, reason)) in enumerate(FAULTS.items()):
+        outcome = outcomes[f"fault{index}"]
+        result = read_json(outcome.request.folder / "result.json")
+        size = (outcome.request.folder / "log.txt").stat().st_size
+        bounded = size <= attend.LOG_HEAD + 4 * attend.LOG_TAIL
+        stated = outcome.status == status and reason in outcome.reason and result.get("status") in (status, "done")
+        tally(name, stated and bounded and outcomes[f"good{index}"].status == "done")
+    assert grown < 150_000, f"{grown} kB for {megabytes} MB"
+    assert seconds < 100
+    late = read_json(outcomes["fault5"].request.folder / "result.json")
+    assert late["status"] == "failed"
+    assert late["resumable"]
+
+
+def test_a_log_keeps_its_beginning_and_its_end(requests, monkeypatch) -> None:
+    monkeypatch.setattr(attend, "LOG_HEAD", 1000)
+    monkeypatch.setattr(attend, "LOG_TAIL", 500)
+    (request,) = requests(
+        {"long": "print('first', file=sys.stderr)\nfor i in range(2000): print('middle', i, file=sys.stderr)\nprint('last'); write('done')"}
+    )
+    (outcome,) = LocalExecutor(1).submit([request])
+    log = (request.folder / "log.txt").read_text()
+    assert outcome.status == "done"
+    assert log.startswith("first\nmiddle 0\n")
+    assert "left out" in log
+    assert "last" in log
+    assert len(log) < 3000
+
+
+def test_a_run_that_is_told_of_badly_is_not_left_behind(requests) -> None:
+    """An error of the display ends the run's process too."""
+
+    def broken(run: RunRequest, line: dict) -> None:
+        raise ValueError("no display")
+
+    (request,) = requests({"orphan": "print(json.dumps({'epoch': 1, 'of': 2}), flush=True); time.sleep(60)"})
+    executor = LocalExecutor(1, broken)
+    (outcome,) = executor.submit([request])
+    assert (outcome.status, "no display" in outcome.reason) == ("failed", True)
+    assert executor._processes[0].poll() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("2", 7200), ("90m", 5400), ("1.5h", 5400), ("45s", 45), ("10 min", 600)])
+def test_spans_of_time(text: str, seconds: float) -> None:
+    from mmbench.cli.options import _seconds
+
+    assert _seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1d", "m", "1e9", "nan", "inf", "9" * 400])
+def test_what_is_no_span_of_time(text: str) -> None:
+    import click
+
+    from mmbench.cli.options import _seconds
+
+    with pytest.raises(click.BadParameter, match="no span of time"):
+        _seconds(text)
+
+
+def test_a_run_that_was_late_goes_on_where_it_was(tmp_path: Path) -> None:
+    from mmbench.files import write_sealed
+    from mmbench.runner import _cleared
+
+    for name, more in {"late": {"resumable": True}, "broken": {}}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "last.pt").write_text("a checkpoint")
+        write_sealed(folder / "result.json", {"schema_version": 1, "status": "failed", "reason": "", **more})
+        assert _cleared(folder, "failed") == ""
+        assert (folder / "last.pt").exists() == (name == "late")
+        assert not (folder / "result.json").exists()
