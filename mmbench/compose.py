@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,9 @@ from typing import Any
 from mmbench.errors import ConfigError
 from mmbench.files import shipped
 from mmbench.strict_yaml import Document, Location, Mark, load_document, parse
+
+MOST_SEEDS = 10_000
+_SEEDS = re.compile("([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
 def find_config(name: str | Path, beside: Path | None = None) -> Path:
@@ -19,7 +24,7 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     if not path.is_absolute():
         candidates += [shipped("configs") / path, shipped("configs") / f"{path}.yaml"]
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # of a name that no file can have, such as one that is too long, a `Path` raises
             return candidate
     known = sorted(file.stem for file in shipped("configs").glob("*.yaml"))
     close = difflib.get_close_matches(path.stem, known, 1)
@@ -122,7 +127,7 @@ def _index(node: Any, part: str, location: Location, place: str) -> str | int:
         names = [item.get("name") if isinstance(item, dict) else None for item in node]
         if names.count(part) == 1:
             return names.index(part)
-        if part.lstrip("-").isdigit() and -len(node) <= int(part) < len(node):
+        if re.fullmatch("-?[0-9]{1,9}", part) and -len(node) <= int(part) < len(node):
             return int(part) % len(node)
         path = ".".join(map(str, location))
         known = ", ".join(str(name) for name in names if name is not None)
@@ -138,12 +143,15 @@ def parse_seeds(text: str) -> list[int]:
     """``1-5`` or ``1,3,7-9`` as a list."""
     seeds: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        found = _SEEDS.fullmatch(part.strip())
+        if found is None:
             raise ConfigError(f"--seeds {text}: must be numbers or ranges, for example 1-5 or 1,3,7")
-        if dash and int(last) < int(first):
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
             raise ConfigError(f"--seeds {text}: the range {part.strip()} runs backwards")
-        seeds += range(int(first), int(last or first) + 1)
+        if last - first >= MOST_SEEDS:
+            raise ConfigError(f"--seeds {text}: the range {part.strip()} has more than {MOST_SEEDS} seeds")
+        seeds += range(first, last + 1)
     return seeds
 
 

@@ -147,10 +147,18 @@ def sealed(document: Mapping[str, Any]) -> bool:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object as it was written; empty where there is none, or it is damaged."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and sealed(found) else {}
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; an integer beyond 24 digits is a float, since one of any length would overflow wherever it is computed with.
+
+    ValueError, RecursionError: it is none.
+    """
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 25 else float(digits))
 
 
 def without_nan(value: Any) -> Any:

@@ -6,6 +6,7 @@ and without them a small file cannot grow in memory.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own class attribute)
 
 
+_DEEPEST = 100
+_SIGNS = re.compile("[&*!]")
+_LONG = 100
+"""Characters from which on an integer is read as a float: Python writes none of more than 4300 digits."""
 _TRUE = re.compile(r"true|True|TRUE")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _NULL = re.compile(r"~|null|Null|NULL|")
@@ -78,7 +83,7 @@ def load_document(path: Path) -> Document:
 def parse(text: str, source: str) -> Document:
     """The value of a YAML text; `source` names it in errors."""
     try:
-        _refuse_aliases(text, source)
+        _refuse_tags_and_aliases(text, source)
         node = _Loader(text).get_single_node()
         marks: dict[Location, Mark] = {}
         return Document(_construct(node, (), source, marks), marks)
@@ -92,13 +97,20 @@ def parse(text: str, source: str) -> Document:
         raise ConfigError(f"{source}: nested too deeply") from None
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    if "&" not in text and "*" not in text:  # most files: one pass over them less
+def _refuse_tags_and_aliases(text: str, source: str) -> None:
+    if not _SIGNS.search(text):  # most files: one pass over them less
         return
+    depth = 0
     for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:  # each level more makes the next one slower to read
+            raise ConfigError(f"{source}: nested too deeply")
+        mark = event.start_mark or yaml.Mark(source, 0, 0, 0, None, 0)
+        place = f"{source}:{mark.line + 1}:{mark.column + 1}"
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            mark = event.start_mark or yaml.Mark(source, 0, 0, 0, None, 0)
-            raise ConfigError(f"{source}:{mark.line + 1}:{mark.column + 1}: anchors and aliases are not supported; use 'extends' to share settings")
+            raise ConfigError(f"{place}: anchors and aliases are not supported; use 'extends' to share settings")
+        if tag := getattr(event, "tag", None):
+            raise ConfigError(f"{place}: the tag {tag!r} is not allowed in a config")
 
 
 def _construct(node: yaml.Node | None, location: Location, source: str, marks: dict[Location, Mark]) -> Any:
@@ -106,14 +118,11 @@ def _construct(node: yaml.Node | None, location: Location, source: str, marks: d
         return None
     here = Mark(source, node.start_mark.line + 1, node.start_mark.column + 1)
     marks.setdefault(location, here)
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if isinstance(node, yaml.MappingNode) and kind == "map":
+    if isinstance(node, yaml.MappingNode):
         return _mapping(node, location, source, marks)
-    if isinstance(node, yaml.SequenceNode) and kind == "seq":
+    if isinstance(node, yaml.SequenceNode):
         return [_construct(item, (*location, i), source, marks) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.ScalarNode) and kind in ("str", "bool", "null", "int", "float"):
-        return _scalar(node.value, kind)
-    raise ConfigError(f"{here}: the tag {node.tag!r} is not allowed in a config")
+    return _scalar(node.value, node.tag.removeprefix("tag:yaml.org,2002:"))
 
 
 def _mapping(node: yaml.MappingNode, location: Location, source: str, marks: dict[Location, Mark]) -> dict[str, Any]:
@@ -136,9 +145,11 @@ def _scalar(text: str, kind: str) -> Any:
     if kind == "null":
         return None
     if kind == "int":
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text) if len(text) < 100 else float(text)
+        if text[:2] in ("0o", "0x"):
+            return int(text, 0) if len(text) < _LONG else math.inf
+        return int(text) if len(text) < _LONG else float(text)
     if kind == "float":
-        return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan").replace(".NaN", "nan"))
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
 
 

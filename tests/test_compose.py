@@ -1,5 +1,6 @@
 """Files and options are merged so that the later wins, and each value keeps its place."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,23 @@ def test_seeds() -> None:
     for bad in ("", "a", "3-1", "1-", "-1", "1,,2", "1.5"):
         with pytest.raises(ConfigError, match="--seeds"):
             parse_seeds(bad)
+
+
+@pytest.mark.parametrize("text", ["1-99999999999", "0-10000", "\u00b2", "9" * 5000, "1-\u00b2"], ids=["many", "more", "two", "long", "range"])
+def test_seeds_that_are_no_numbers_or_too_many(text: str) -> None:
+    with pytest.raises(ConfigError, match="--seeds"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("key", ["seeds.--1", "seeds.\u00b2", f"seeds.{'9' * 5000}"], ids=["minus", "two", "long"])
+def test_a_place_in_a_list_that_is_no_number(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match="neither a position in it nor the name of one item"):
+        compose(write(tmp_path, top="seeds: [1, 2]\n"), [f"{key}=3"])
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["long", "nul"])
+def test_a_name_that_no_file_can_have_is_unknown(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="neither a file nor the name of a shipped config"):
+        find_config(name)
+    with pytest.raises(ConfigError, match="extends"):
+        compose(write(tmp_path, top=f"extends: {json.dumps(name)}\n"))

@@ -30,6 +30,8 @@ from mmbench.strict_yaml import Mark, dump, load, parse
         ("", None),
         ("'1'", "1"),
         (".inf", math.inf),
+        ("-.INF", -math.inf),
+        ("0x" + "f" * 4000, math.inf),
         ("1_000", "1_000"),
         ("9" * 200, float("9" * 200)),
     ],
@@ -48,6 +50,11 @@ def test_plain_scalars_follow_yaml_1_2(text: str, value: object) -> None:
         ("a: *x", "f.yaml:1:4: anchors and aliases are not supported"),
         ("a: !!python/object/apply:os.system [ls]", "f.yaml:1:4: the tag"),
         ("a: !!binary aGk=", "f.yaml:1:4: the tag"),
+        ("a: !!int x", "f.yaml:1:4: the tag"),
+        ("a: !!float x", "f.yaml:1:4: the tag"),
+        ("!!null a: 1", "f.yaml:1:1: the tag"),
+        ("a: ! x", "f.yaml:1:4: the tag"),
+        ("a: '&' \nb: " + "[" * 9000, "f.yaml: nested too deeply"),
         ("a: [1", "f.yaml:1:6: not valid YAML"),
         ("a:\n\t- 1", "f.yaml:2:1: not valid YAML"),
         ("? [1]\n: 2", "f.yaml:1:3: a key must be a plain word"),
@@ -90,3 +97,8 @@ def test_dump_is_read_back_as_the_same_value(value: object) -> None:
     found = parse(text, "f").value["value"]
     assert found == value
     assert repr(found) == repr(value)
+
+
+@pytest.mark.parametrize("text", [".nan", ".NaN", ".NAN"])
+def test_no_number_in_every_spelling(text: str) -> None:
+    assert math.isnan(parse(f"key: {text}", "f").value["key"])

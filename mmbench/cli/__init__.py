@@ -75,17 +75,17 @@ def main() -> None:
     except MmbenchError as error:
         click.echo("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()), err=True)
         sys.exit(error.exit_code)
-    except PermissionError as error:  # of a file or folder of the user's, wherever it is looked at
-        click.echo(f"error: {printable(str(error.filename))}: {error.strerror}", err=True)
-        sys.exit(DataError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:  # of a disk that is full, read-only or damaged
-        if error.errno not in UNWRITABLE:
+    except OSError as error:
+        if error.errno not in UNWRITABLE and error.filename is None:
             raise
         name = "the output" if error.filename is None else printable(str(error.filename))
-        with contextlib.suppress(OSError):
+        if error.errno not in UNWRITABLE:  # of a file or folder of the user's, wherever it is looked at: of a name that is too long, for one
+            click.echo(f"error: {name}: {error.strerror}", err=True)
+            sys.exit(DataError.exit_code)
+        with contextlib.suppress(OSError):  # of a disk that is full, read-only or damaged
             click.echo(f"error: {name}: cannot be written: {error.strerror}; when that is mended, give the same command again", err=True)
         sys.exit(1)
     except KeyboardInterrupt:

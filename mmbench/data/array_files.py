@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,10 +18,10 @@ from numpy.lib import format as npy
 
 from mmbench.errors import DataError
 
-DAMAGED_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+DAMAGED_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 """What reading a damaged zip archive may end in: broken structure or data, a method or a password that a flipped bit asks for."""
-DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, MemoryError, *DAMAGED_ZIP)
-"""What reading damaged bytes of a ``.npy`` or ``.npz`` may end in."""
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError, SyntaxError, tokenize.TokenError, *DAMAGED_ZIP)
+"""What reading damaged bytes of a ``.npy`` or ``.npz`` may end in: NumPy reads a header as Python."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def open_array(path: Path, key: str | None = None) -> ArrayFile:
         raise ValueError("it is no array of numbers (pickled objects are not read)")
     if dtype.kind not in "fiub":
         raise ValueError(f"it has values of type {dtype}, not numbers")
-    if len(shape) not in (1, 2) or 0 in shape:
+    if len(shape) not in (1, 2) or min(shape) < 1:
         raise ValueError(f"it has the shape {shape}, not (frames, width) or (width,)")
     if held < (needed := math.prod(shape) * dtype.itemsize):
         raise ValueError(f"damaged or cut short (an array of {needed} bytes in {held})")

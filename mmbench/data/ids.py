@@ -20,7 +20,7 @@ def canonical_id(spelling: object) -> str:
     """``video/clip`` from ``video$_$0012``, ``video[12]``, ``video/12`` or ``video_12``; leading zeros of the clip are dropped.
 
     A name in none of these spellings is a video of its own and stays as it is. ValueError: not text, bytes or an integer; empty; or with
-    characters that are none (of control, half of a pair), since a fingerprint joins ids by newlines.
+    characters that are none (of control, half of a pair), since a fingerprint joins ids by newlines. A canonical id stays as it is.
     """
     if isinstance(spelling, bytes):
         spelling = spelling.decode()  # a UnicodeDecodeError is a ValueError
@@ -29,10 +29,8 @@ def canonical_id(spelling: object) -> str:
     text = str(spelling).strip()
     if not text or any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise ValueError(f"{text!a:.80} is no id: it has characters that cannot be shown" if text else "an id is empty")
-    for pattern in _SPELLINGS:
-        match = pattern.fullmatch(text)
-        if match:
-            return f"{match['video']}/{_plain_clip(match['clip'])}"
+    while (plain := _respelled(text)) != text:  # what a first step leaves may be spelled in another of the ways: a$_$b[12]
+        text = plain
     return text
 
 
@@ -44,6 +42,14 @@ def video_of(identifier: str) -> str:
 def fingerprint(ids: Iterable[str]) -> str:
     """sha256 of the sorted ids joined by newlines, UTF-8: the same for every order of the samples."""
     return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
+
+
+def _respelled(text: str) -> str:
+    for pattern in _SPELLINGS:
+        match = pattern.fullmatch(text)
+        if match:
+            return f"{match['video']}/{_plain_clip(match['clip'])}".strip()
+    return text
 
 
 def _plain_clip(clip: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.config import DataConfig
-from mmbench.data import content, raw, redivide
+from mmbench.data import content, raw, redivide, stored
 from mmbench.data.audio import open_waveforms
 from mmbench.data.context import join_context, previous_utterances
 from mmbench.data.dataset import CONTEXT, Dataset, Modality, Split
@@ -165,14 +165,19 @@ def _written_store(manifest: Manifest, name: str, folder: Path) -> Source:
     store = open_store(folder)
     if store is None:
         raise DataError(f"{folder}: the data written there are damaged or of another version; make them again as they were made")
-    origin = store.document.get("simulation") or store.document.get("origin", {})
+    try:
+        stored.check(store)
+    except ValueError as error:
+        raise DataError(f"{folder}: the data written there are damaged ({error}); make them again as they were made") from None
+    origin = store.document.get("simulation") or store.document.get("origin") or {}
     if origin.get("name") != manifest.name:
         what = "simulated " if store.document.get("simulated") else ""
         raise DataError(f"{folder}: holds {what}{origin.get('name')}, not {manifest.name}")
     held, wanted = (origin.get("protocol", manifest.protocol), origin.get("part", manifest.part)), (manifest.protocol, manifest.part)
     if held != wanted:
         return _under_another_protocol(manifest, load_manifest(name, held[0] or None, held[1] or None), store, folder)
-    if manifest.classes and any(int(store.arrays[f"{split}/target"].max()) >= len(manifest.classes) for split in SPLITS):
+    targets = [store.arrays[f"{split}/target"] for split in SPLITS]
+    if manifest.classes and any(target.dtype.kind != "i" or int(target.max()) >= len(manifest.classes) for target in targets):
         raise DataError(f"{folder}: holds other classes than {', '.join(manifest.classes)}; make the data again under this protocol")
     return Source(manifest, store, folder, origin["digest"], bool(origin.get("known")))
 
@@ -296,7 +301,7 @@ def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[st
         usable |= {"text", "audio"} if source.raw else set()  # with encoders
         rest = [name for name in names if name in usable] or [name for name in known if name in usable]
         step = f". Use --set data.modalities=[{','.join(rest)}]" if rest else ". No modality of it can be used"
-        reasons = "; ".join(f"{name} cannot be used: {problems[name]}" for name in lacking)
+        reasons = "; ".join(f"{name} cannot be used: {problems.get(name, 'it is not there')}" for name in lacking)
         raise DataError(f"{source.path}: {reasons}{step if rest != list(names) else ''}")
 
 

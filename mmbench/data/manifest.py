@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from functools import lru_cache
@@ -103,7 +104,7 @@ class Division(_Part):
         if self.test is not None:
             try:
                 re.compile(self.test)
-            except re.error as error:
+            except (re.error, OverflowError, RecursionError) as error:
                 raise ValueError(f"test is not a regular expression: {error}") from None
         return self
 
@@ -181,7 +182,7 @@ def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: s
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
         path = Path(text)
-        if not path.is_file():
+        if not os.path.isfile(path):  # of a name that no file can have, a `Path` raises
             raise ConfigError(f"there is no manifest {text}")
     else:
         path = shipped("datasets_manifest") / f"{text}.yaml"
@@ -204,6 +205,8 @@ def _choose(path: Path, kind: str, given: dict[str, Any], name: str | None) -> t
 def _read(path: Path, modified: int, protocol: str | None, part: str | None) -> Manifest:
     """Each state of a file is parsed once: the cells of a sweep all name the same one."""
     content = strict_yaml.load(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a manifest is a mapping of keys to values, not a {type(content).__name__}")
     protocols = content.pop("protocols", {})
     for name, changes in protocols.items() if isinstance(protocols, dict) else [("", None)]:
         parts = changes.get("parts", {}) if isinstance(changes, dict) else None

@@ -7,11 +7,12 @@ Large arrays are views of the memory-mapped file, so that reading a file of 8 GB
 
 from __future__ import annotations
 
-import ast
+import codecs
 import math
 import mmap
 import re
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,11 @@ class _Pending:
         self.keys: list[int] = []
 
 
+def _shown(value: Any) -> str:
+    """A text in an error; of anything else its type alone, since lists that hold each other are endless when they are written out."""
+    return repr(value[:40]) if isinstance(value, (str, bytes)) else f"of a {type(value).__name__}"
+
+
 _DTYPE = re.compile(r"[<>|=]?(?:[biufc]\d{1,2}|[SU]\d{1,9}|O8?|\?)")
 
 
@@ -96,7 +102,7 @@ def _dtype(code: Any, *_: Any) -> _Pending:
     if isinstance(code, bytes):
         code = code.decode("ascii")
     if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-        raise RefusedError(f"an array of type {code!r:.40}")
+        raise RefusedError(f"an array of type {_shown(code)}")
     dtype = np.dtype("O" if code.strip("<>|=") in ("O", "O8") else code)
 
     def finish(state: Any) -> np.dtype:
@@ -142,9 +148,9 @@ def _from_parts(dtype: np.dtype, shape: Any, order: str, raw: Any) -> np.ndarray
     else:
         if isinstance(raw, str):  # a byte string of Python 2
             raw = raw.encode("latin-1")
-        if not isinstance(raw, (bytes, bytearray, memoryview)) or len(raw) != count * dtype.itemsize:
+        if not isinstance(raw, (bytes, bytearray, memoryview)) or len(raw) != count * dtype.itemsize or (count and not dtype.itemsize):
             raise DamagedError("an array whose bytes do not fill its shape")
-        flat = np.frombuffer(raw, dtype=dtype) if count and dtype.itemsize else np.zeros(count, dtype)
+        flat = np.frombuffer(raw, dtype=dtype) if count else np.zeros(0, dtype)
     return flat.reshape(shape, order=order)  # type: ignore[call-overload]
 
 
@@ -158,7 +164,7 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:
 
 def _encode(text: Any, codec: Any = "latin1") -> bytes:
     if codec not in ("latin1", "latin-1") or not isinstance(text, str):
-        raise RefusedError(f"the codec {codec!r:.40}")
+        raise RefusedError(f"the codec {_shown(codec)}")
     return text.encode("latin-1")
 
 
@@ -179,6 +185,23 @@ def _items(kind: Callable[[Any], Any]) -> Callable[..., Any]:
     return make
 
 
+def _dict(items: Any = ()) -> dict[Any, Any]:
+    if not isinstance(items, (list, tuple)):
+        raise DamagedError("a container made of something else")
+    return {_key(key): value for key, value in items}
+
+
+_KEYS = (str, int, float, bytes, type(None))
+"""What a dict's key may be: nothing whose hash runs through a structure of the file's making."""
+
+
+def _key(key: Any) -> Any:
+    plain = int(key) if isinstance(key, np.integer) else key
+    if not isinstance(plain, _KEYS):
+        raise RefusedError(f"a dict with a {type(key).__name__} for a key")
+    return plain
+
+
 _CONSTRUCTORS: dict[str, Callable[..., Any] | None] = {
     "numpy.ndarray": None,
     "numpy.dtype": _dtype,
@@ -189,8 +212,8 @@ _CONSTRUCTORS: dict[str, Callable[..., Any] | None] = {
     "builtins.tuple": _items(tuple),
     "builtins.set": _items(list),  # order is all that a set lacks, and hashing what a file brings is no use here
     "builtins.frozenset": _items(list),
-    "builtins.dict": _items(dict),
-    "collections.OrderedDict": _items(dict),
+    "builtins.dict": _dict,
+    "collections.OrderedDict": _dict,
     "collections.defaultdict": lambda *_: {},  # what it makes of missing keys is left out
 }
 for _package in ("numpy.core", "numpy._core"):
@@ -201,14 +224,21 @@ for _package in ("numpy.core", "numpy._core"):
 
 def named(module: Any, name: Any) -> Name:
     """What stands for a name that a pickle of data may ask for. RefusedError: any other."""
-    text = f"{module}.{name}".replace("__builtin__.", "builtins.", 1)
-    if not isinstance(module, str) or not isinstance(name, str) or text not in _CONSTRUCTORS:
+    text = full_name(module, name).replace("__builtin__.", "builtins.", 1)
+    if text not in _CONSTRUCTORS:
         raise RefusedError(f"the pickle asks for {text[:120]}")
     return Name(text, _CONSTRUCTORS[text])
 
 
-_KEYS = (str, int, float, bytes, type(None))
-"""What a dict's key may be: nothing whose hash runs through a structure of the file's making."""
+def full_name(module: Any, name: Any) -> str:
+    """``module.name``. RefusedError: they are no text."""
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise RefusedError(f"the pickle asks for the name {_shown(name)} in {_shown(module)}")
+    return f"{module}.{name}"
+
+
+_COPIES = 64
+"""How many times its size a pickle may take by calls: an empty dict is that much larger than the opcode that makes it."""
 
 
 class Machine:
@@ -221,6 +251,7 @@ class Machine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.pending = 0
+        self.made = 0
 
     def run(self) -> Any:
         content = self.content
@@ -229,8 +260,9 @@ class Machine:
             self.position += 1
             if code == 0x2E:  # STOP
                 value = self.stack.pop()
-                if self.pending or isinstance(value, Name):
+                if self.pending:
                     raise DamagedError("an array or type is incomplete")
+                _refuse_left_over(value)
                 return value
             operation = _OPERATIONS.get(code)
             if operation is None:
@@ -289,10 +321,7 @@ class Machine:
         if not isinstance(target, dict) or len(items) % 2:
             raise RefusedError("keys set on something that is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            plain = int(key) if isinstance(key, np.integer) else key
-            if not isinstance(plain, _KEYS):
-                raise RefusedError(f"a dict with a {type(key).__name__} for a key")
-            target[plain] = value
+            target[_key(key)] = value
 
     def new_dict(self, items: list[Any]) -> None:
         self.stack.append({})
@@ -311,6 +340,7 @@ class Machine:
             raise RefusedError(f"a call of {function.text if isinstance(function, Name) else 'something that is not a name'}")
         value = function.make(*arguments)
         self.pending += isinstance(value, _Pending)
+        self.spend(sys.getsizeof(value))
         self.stack.append(value)
 
     def build(self) -> None:
@@ -319,9 +349,16 @@ class Machine:
             raise RefusedError("an object with a state of its own")
         value = pending.finish(state)
         self.pending -= 1
+        self.spend(0 if isinstance(state[-1], memoryview) else getattr(value, "nbytes", 0))  # a view of the file takes nothing
         for key in pending.keys:
             self.memo[key] = value
         self.stack.append(value)
+
+    def spend(self, size: int) -> None:
+        """Count what a call made of what was there before: a few bytes of a file may ask for another copy, again and again."""
+        self.made += size
+        if self.made > _COPIES * (len(self.content) + (1 << 20)):
+            raise RefusedError("it makes far more than the file holds")
 
     def persistent(self) -> None:
         if self.outside is None:
@@ -343,8 +380,26 @@ class Machine:
         self.stack.append({"00": False, "01": True}[text] if text in ("00", "01") else int(text))
 
     def legacy_string(self) -> None:
-        value = ast.literal_eval("b" + self.line())  # bytes of Python 2, written as a literal
-        self.stack.append(value.decode("latin-1"))
+        text = self.line()  # bytes of Python 2, written as a literal
+        if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+            raise DamagedError("a string without its quotation marks")
+        self.stack.append(codecs.escape_decode(text[1:-1].encode("latin-1"))[0].decode("latin-1"))
+
+
+def _refuse_left_over(value: Any) -> None:
+    """DamagedError: a name that nothing called, or an array that never came, stands where data should."""
+    waiting, seen = [value], set[int]()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (Name, _Pending)):
+            raise DamagedError("an array or type is incomplete")
+        if not isinstance(item, (dict, list, tuple, np.ndarray)) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, np.ndarray):
+            waiting += item.ravel().tolist() if item.dtype.hasobject else []
+        else:
+            waiting += item.values() if isinstance(item, dict) else item
 
 
 def _protocol(machine: Machine) -> None:

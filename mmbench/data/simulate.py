@@ -26,11 +26,14 @@ from mmbench.data.content import without_ends
 from mmbench.data.manifest import SPLITS, Layout, Manifest
 from mmbench.data.store import Column, Store, column, open_or_build, open_store, store_folder, write_store
 from mmbench.errors import DataError
+from mmbench.files import in_bytes
 
 VERSION = 1
 SEED = 2024
 LEAST = 12
 """Fewest samples of a simulated set."""
+_LARGEST = 10**11
+"""Bytes of features that are still made; ten times the largest data set. Many more would be refused for want of memory, and later."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ _CLS, _SEP, _CHARGED, _NEUTRAL = 101, 102, 1000, 2000
 def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, layout: str | None = None, folder: Path | None = None) -> Store:
     """Simulated data as a store, in `folder` or in the cache; built once. `samples`: over all splits; default: the data set's own sizes.
 
-    `layout`: aligned or unaligned, default the manifest's first. DataError: too few samples, or a layout that the manifest lacks.
+    `layout`: aligned or unaligned, default the manifest's first. DataError: too few samples, too many, or a layout that the manifest lacks.
     """
     if not manifest.layouts or manifest.labels is None:
         raise DataError(f"the manifest of {manifest.name} states no layouts and labels, which simulated data are drawn from")
@@ -64,6 +67,8 @@ def simulate(manifest: Manifest, samples: int | None = None, seed: int = SEED, l
     if manifest.part:
         what |= {"protocol": manifest.protocol, "part": manifest.part}
     shapes = {key: [shape.length, shape.width] for key, shape in manifest.layouts[name].shapes.items()}  # type: ignore[index]
+    if samples is not None and samples * sum(4 * length * width for length, width in shapes.values()) > _LARGEST:
+        raise DataError(f"data.samples: {samples} samples are more than {in_bytes(_LARGEST)} of simulated data; take fewer")
     labels = manifest.labels.model_dump(include={"values", "counts"})
     model = {"shapes": shapes, "labels": labels, "classes": len(manifest.classes), "unimodal": manifest.unimodal_labels}
     digest = hashlib.sha256(repr((what, model)).encode()).hexdigest()

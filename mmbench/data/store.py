@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, file_digest, in_bytes, read_json, sealed, write_json, write_sealed
+from mmbench.files import cache_folder, file_digest, in_bytes, parse_json, read_json, sealed, write_json, write_sealed
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -121,13 +121,13 @@ def _write_column(put: Callable[[Any], None], name: str, column: Column) -> None
 def open_store(folder: Path) -> Store | None:
     """The store in a folder, or None if there is none, it is of another version, or it is damaged."""
     try:
-        document = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))
+        document = parse_json((folder / DOCUMENT).read_text(encoding="utf-8"))
         if document["format"] != FORMAT or document["arrays"] != _trace(folder / ARRAYS) or not sealed(document):
             return None
         if not _believed(folder / ARRAYS, document.get("content")):
             return None
         return Store(folder, document, _map(folder / ARRAYS))
-    except (OSError, ValueError, LookupError, TypeError, struct.error):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError):
         return None
 
 
@@ -220,7 +220,7 @@ def sweep(parent: Path) -> None:
 def _map(path: Path) -> dict[str, np.ndarray]:
     whole = np.memmap(path, dtype=np.uint8, mode="r")
     size = int.from_bytes(whole[:8].tobytes(), "little")
-    header = json.loads(whole[8 : 8 + size].tobytes())
+    header = parse_json(whole[8 : 8 + size].tobytes().decode())
     data = whole[8 + size :]
     arrays = {}
     for name, entry in header.items():

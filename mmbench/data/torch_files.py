@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.data.array_files import DAMAGED_ZIP
-from mmbench.data.pickles import DAMAGE, DamagedError, Machine, Name, RefusedError, named
+from mmbench.data.pickles import DAMAGE, DamagedError, Machine, Name, RefusedError, full_name, named
 from mmbench.errors import DataError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -29,11 +29,18 @@ _TYPES = {
 
 
 @dataclass(frozen=True)
+class _Storage:
+    """What the pickle says of the numbers that are kept beside it."""
+
+    key: str
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
 class _Tensor:
     """A tensor whose storage has not been read yet; all counts are of elements."""
 
-    storage: str
-    dtype: np.dtype
+    storage: _Storage
     offset: int
     shape: tuple[int, ...]
 
@@ -59,7 +66,7 @@ def _from_zip(content: bytes) -> Any:
         if name is None:
             raise RefusedError("a zip archive without data.pkl")
         value, storages, _ = _run(memoryview(archive.read(name)))
-        return _resolved(value, {key: archive.read(f"{name.removesuffix('.pkl')}/{key}") for key in storages})
+        return _resolved(value, {key: archive.read(f"{name.removesuffix('.pkl')}/{key}") for key in storages}, {})
 
 
 def _from_legacy(content: memoryview) -> Any:
@@ -73,27 +80,29 @@ def _from_legacy(content: memoryview) -> Any:
     content = content[size + size2 :]
     found = {}
     for key in names:
+        if not isinstance(key, str):
+            raise DamagedError("a storage without a name")
         end = 8 + int.from_bytes(content[:8], "little") * storages[key].itemsize
         found[key] = bytes(content[8:end])
         content = content[end:]
-    return _resolved(value, found)
+    return _resolved(value, found, {})
 
 
 def _run(content: memoryview) -> tuple[Any, dict[str, np.dtype], int]:
     """The value of the pickle at the start, the storages that it refers to, and its length."""
     storages: dict[str, np.dtype] = {}
 
-    def outside(identifier: Any) -> tuple[str, np.dtype]:
-        key, dtype = _storage(identifier)
-        storages[key] = dtype
-        return key, dtype
+    def outside(identifier: Any) -> _Storage:
+        storage = _storage(identifier)
+        storages[storage.key] = storage.dtype
+        return storage
 
     machine = Machine(content, _named, outside)
     return machine.run(), storages, machine.position
 
 
 def _named(module: Any, name: Any) -> Name:
-    text = f"{module}.{name}"
+    text = full_name(module, name)
     if text in _MAKERS:
         return Name(text, _MAKERS[text])
     if (module == "torch" and name in _TYPES) or name == "return_unk":  # the latter: what MISA's vocabulary calls for unknown words
@@ -101,35 +110,47 @@ def _named(module: Any, name: Any) -> Name:
     return named(module, name)
 
 
-def _storage(identifier: Any) -> tuple[str, np.dtype]:
+def _storage(identifier: Any) -> _Storage:
     """Name and type of a storage from ``("storage", type, name, device, elements, ...)``."""
     kind, dtype, key, *_ = identifier
     if kind != "storage" or not isinstance(dtype, Name) or dtype.text.removeprefix("torch.") not in _TYPES or not isinstance(key, str):
         raise RefusedError("it refers to objects outside the file")
-    return key, _TYPES[dtype.text.removeprefix("torch.")]
+    return _Storage(key, _TYPES[dtype.text.removeprefix("torch.")])
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Tensor:
-    key, dtype = storage
-    whole = [int(part) for part in (offset, *shape, *stride)]
+    if not isinstance(storage, _Storage):
+        raise DamagedError("a tensor without a storage")
+    whole = (offset, *shape, *stride)
+    if not all(isinstance(part, int) for part in whole):
+        raise DamagedError("a tensor with an impossible shape")
     dense = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
     if min(whole) < 0 or len(shape) != len(stride) or any(n > 1 and a != b for n, a, b in zip(shape, stride, dense, strict=True)):
         raise RefusedError("a tensor that is not stored row by row")
-    return _Tensor(key, dtype, offset, tuple(shape))
+    return _Tensor(storage, offset, tuple(shape))
 
 
 _MAKERS: dict[str, Callable[..., Any]] = {"torch._utils._rebuild_tensor_v2": _tensor, "collections.defaultdict": lambda *_: {}}
 
 
-def _resolved(value: Any, storages: Mapping[str, bytes]) -> Any:
-    """The value with arrays for its tensors; these stand in tuples, lists and dicts."""
-    if isinstance(value, Mapping):
-        return {key: _resolved(item, storages) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return type(value)(_resolved(item, storages) for item in value)
-    if not isinstance(value, _Tensor):
-        return value
-    raw, count = storages[value.storage], math.prod(value.shape)
-    if len(raw) < (value.offset + count) * value.dtype.itemsize:
+def _resolved(value: Any, storages: Mapping[str, bytes], done: dict[int, Any]) -> Any:
+    """The value with arrays for its tensors, which stand in tuples, lists and dicts. `done`: by identity, so that nothing is read twice."""
+    if id(value) in done:
+        return done[id(value)]
+    found = value
+    if isinstance(value, dict):
+        found = {key: _resolved(item, storages, done) for key, item in value.items()}
+    elif isinstance(value, (tuple, list)):
+        found = type(value)(_resolved(item, storages, done) for item in value)
+    elif isinstance(value, _Tensor):
+        found = _array(value, storages[value.storage.key])
+    done[id(value)] = found
+    return found
+
+
+def _array(tensor: _Tensor, raw: bytes) -> np.ndarray:
+    count, dtype = math.prod(tensor.shape), tensor.storage.dtype
+    if len(raw) < (tensor.offset + count) * dtype.itemsize:
         raise DamagedError("a tensor whose bytes do not fill its shape")
-    return np.frombuffer(raw, value.dtype, count, value.offset * value.dtype.itemsize).reshape(value.shape)
+    flat = np.frombuffer(raw, dtype, count, tensor.offset * dtype.itemsize) if count else np.zeros(0, dtype)
+    return flat.reshape(tensor.shape)

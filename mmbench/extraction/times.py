@@ -58,7 +58,11 @@ class Times:
         for number, cells in enumerate(rows[1:], 2):
             if cells:
                 row: dict[str, Any] = {**dict.fromkeys(COLUMNS, ""), **dict(zip(header, cells, strict=False)), "row": number}
-                self._clips.setdefault(canonical_id(f"{row['video_id'].strip()}$_${row['clip_id'].strip()}"), []).append(row)
+                try:
+                    clip = canonical_id(f"{row['video_id'].strip()}$_${row['clip_id'].strip()}")
+                except ValueError as error:
+                    raise DataError(f"{self.path}: row {number}: {error}") from None
+                self._clips.setdefault(clip, []).append(row)
 
     def digest(self) -> str:
         """Of the table's bytes, and of the rules."""

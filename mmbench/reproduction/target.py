@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +150,7 @@ class Target:
     def _beside(self, name: str) -> str:
         """A YAML file that the target names, from the target's own folder if it is there; any other name as it is."""
         path = self.path.parent / name
-        return str(path) if name.endswith(YAML) and path.is_file() else name
+        return str(path) if name.endswith(YAML) and os.path.isfile(path) else name
 
     @property
     def source(self) -> Source | None:
@@ -201,7 +202,7 @@ def load_target(name: str, variant: str = "") -> Target:
     path = shipped("configs") / "papers" / f"{name}.yaml"
     if name.endswith(YAML):
         path, name = Path(name), Path(name).stem
-        if not path.is_file():
+        if not os.path.isfile(path):  # of a name that no file can have, a `Path` raises
             raise ConfigError(f"there is no file {path}")
     elif name not in (known := target_names()):
         close = difflib.get_close_matches(name, known, 1)

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmbench.data.array_files import DAMAGE
 from mmbench.errors import DataError
-from mmbench.files import write
+from mmbench.files import parse_json, write
 from mmbench.results.runs import RunRecord
 
 FIELDS = ("encoded", "common", "unique")
@@ -85,7 +85,7 @@ def read_embeddings(path: Path) -> Embeddings:
     if missing:
         raise DataError(f"{path}: has no {', '.join(missing)}, so it is no file of mmbench embed")
     try:
-        about = json.loads(str(arrays.pop("about")[()]))
+        about = parse_json(str(arrays.pop("about")[()]))
     except (ValueError, RecursionError, IndexError):
         about = None
     if not isinstance(about, dict):
@@ -110,7 +110,7 @@ def _check(path: Path, name: str, array: np.ndarray, count: int) -> None:
 def read_diagnostics(path: Path) -> dict[str, Any]:
     """The JSON document of `mmbench diagnose`. DataError: missing, damaged, or of another schema."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: there are no diagnostics; make them with mmbench diagnose RUN") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -21,6 +21,7 @@ from mmbench.errors import DataError
 from mmbench.files import write
 
 NAME = "predictions.csv.gz"
+LARGEST = float(np.finfo(np.float32).max)
 
 SplitPredictions = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 """Ids, targets (N,) and predictions (N,) or (N, C) of one split."""
@@ -81,12 +82,15 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
             numbers = []
         if len(row) != len(rows[0]) or not numbers or not math.isfinite(numbers[0]):
             raise DataError(f"{path}: line {number}: expected {len(rows[0])} columns, with numbers from the third on")
+        if abs(numbers[0]) > LARGEST if regression else numbers[0] not in range(len(scores)):
+            raise DataError(f"{path}: line {number}: the target {row[2]!r:.50} is none{'' if regression else f' of the {len(scores)} classes'}")
         ids, values = found.setdefault(row[0], ([], []))
         ids.append(row[1])
         values.append(numbers)
     splits: dict[str, SplitPredictions] = {}
     for name, (ids, values) in found.items():
-        table = np.array(values, np.float64).astype(np.float32)  # (N, 1 + columns)
+        with np.errstate(over="ignore"):
+            table = np.array(values, np.float64).astype(np.float32)  # (N, 1 + columns)
         target = table[:, 0] if regression else table[:, 0].astype(np.int64)
         splits[name] = (tuple(ids), target, table[:, 1] if regression else table[:, 1:])
     return splits

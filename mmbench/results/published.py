@@ -7,6 +7,7 @@ divides what is printed times 100, so that `PublishedScore.value` is in the metr
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -112,7 +113,7 @@ def load_source(name_or_path: str | Path) -> Source:
     text = str(name_or_path)
     if text.endswith((".yaml", ".yml")):
         path = Path(text)
-        if not path.is_file():
+        if not os.path.isfile(path):  # of a name that no file can have, a `Path` raises
             raise ConfigError(f"there is no file {text}")
     else:
         known = published_sources()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -14,7 +13,7 @@ from typing import Any
 
 from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
-from mmbench.files import file_digest, sealed
+from mmbench.files import file_digest, parse_json, sealed
 from mmbench.results.predictions import read_predictions, write_predictions
 from mmbench.strict_yaml import parse
 
@@ -84,7 +83,7 @@ def read_result(folder: Path) -> RunRecord:
     """
     path = folder / "result.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
     if not isinstance(document, dict):

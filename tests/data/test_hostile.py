@@ -204,3 +204,64 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(SystemExit) as end:
         main()
     assert (end.value.code, capsys.readouterr().err) == (3, f"error: {closed / 'store.json'}: Permission denied\n")
+
+
+@pytest.mark.parametrize("shape", [(-5, 3), (5, -3), (-1,)])
+def test_a_negative_shape(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    (tmp_path / "a.npy").write_bytes(claiming(shape) + bytes(64))
+    with pytest.raises(ValueError, match="it has the shape"):
+        open_array(tmp_path / "a.npy")
+
+
+HEADERS = {
+    "open": "{",
+    "quotes": "'" * 3,
+    "indented": "  x\n y\n",
+    "deep": "(" * 300,
+    "type": "{'descr': '(1,2]f4', 'fortran_order': False, 'shape': (1,), }",
+}
+
+
+@pytest.mark.parametrize("header", [*HEADERS])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_header_that_is_no_python(tmp_path: Path, header: str, suffix: str) -> None:
+    text = HEADERS[header].encode()
+    raw = npy.magic(1, 0) + len(text).to_bytes(2, "little") + text + bytes(64)
+    (tmp_path / f"a{suffix}").write_bytes(raw)
+    if suffix == ".npz":
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("a.npy", raw)
+    with pytest.raises(ValueError, match=r"\w"):
+        open_array(tmp_path / f"a{suffix}")
+
+
+def torch_file(path: Path, pickled: bytes) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", pickled)
+        archive.writestr("a/data/0", np.arange(6, dtype="<f4").tobytes())
+    return path
+
+
+def test_a_tensor_of_something_that_is_no_storage(tmp_path: Path) -> None:
+    path = torch_file(tmp_path / "a.pt", b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(X\x02\x00\x00\x00abK\x00(t(ttR.")
+    with pytest.raises(DataError, match="a tensor without a storage"):
+        torch_files.load(path)
+
+
+def test_lists_in_lists_are_read_once_each(tmp_path: Path) -> None:
+    storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(K\x02K\x03t(K\x03K\x01ttR"
+    found = torch_files.load(torch_file(tmp_path / "a.pt", b"\x80\x02" + tensor + b"2\x86" * 60 + b"."))
+    for _ in range(60):
+        assert found[0] is found[1]
+        found = found[0]
+    np.testing.assert_array_equal(found, np.arange(6).reshape(2, 3))
+
+
+@pytest.mark.parametrize("verb", ["status", "data check", "data new"])
+def test_a_name_that_is_too_long(verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["mmbench", *verb.split(), "x" * 300])
+    with pytest.raises(SystemExit) as end:
+        main()
+    told = capsys.readouterr().err
+    assert (end.value.code, told.startswith(f"error: {'x' * 300}"), told.endswith(": File name too long\n"), told.count("\n")) == (3, True, True, 1)

@@ -79,3 +79,9 @@ def test_manifests_have_the_published_fingerprints(name: str) -> None:
     train = [row for row in rows if row["split"] == "train"]
     for value, count in zip(manifest.labels.values, manifest.labels.counts, strict=True):
         assert sum(abs(float(row["label"] or row["class"]) - value) < 1e-3 for row in train) == count
+
+
+@pytest.mark.parametrize(("spelling", "expected"), [("a$_$b[12]", "a/b/12"), ("a$_$b$_$03", "a/b/3"), ("a[ 2]", "a/ 2"), ("a[012 ]", "a/12")])
+def test_a_canonical_id_stays_as_it_is(spelling: str, expected: str) -> None:
+    assert canonical_id(spelling) == expected
+    assert canonical_id(expected) == expected

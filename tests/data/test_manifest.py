@@ -108,3 +108,21 @@ def test_the_protocols_of_iemocap() -> None:
     assert parts == {names[0]: (), names[1]: (), names[2]: sessions, names[3]: ("neutral", "happy", "sad", "angry")}
     assert load_manifest("iemocap", "mult_4binary", "sad").classes == ("not sad", "sad")
     assert set(load_manifest("iemocap", "mult_4binary", "sad").metrics) >= {"wacc", "waf1"}
+
+
+@pytest.mark.parametrize(("text", "kind"), [("", "NoneType"), ("- 1", "list"), ("words", "str")])
+def test_a_file_that_is_no_mapping(tmp_path: Path, text: str, kind: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"a.yaml: a manifest is a mapping of keys to values, not a {kind}"):
+        load_manifest(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999}", "(" * 5000 + ")" * 5000], ids=["repeated", "nested"])
+def test_a_pattern_that_is_too_much_for_the_machine_of_expressions(tmp_path: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match="test is not a regular expression"):
+        load_manifest(save(tmp_path / "a.yaml", test=pattern))
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no manifest x"):
+        load_manifest("x" * 300 + ".yaml")

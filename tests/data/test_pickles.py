@@ -213,3 +213,47 @@ def test_large_arrays_are_views_of_the_file(tmp_path: Path) -> None:
     assert not array.flags.owndata
     assert not array.flags.writeable
     assert struct.unpack("<f", array[7:8].tobytes()) == (7.0,)
+
+
+DEEP = b"X\x01\x00\x00\x00a" + b"2\x86" * 40
+"""A text in a pair with itself, and that again, forty times: 41 values here, a million million where each is looked at on its own."""
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (DEEP + b"X\x01\x00\x00\x00b\x93.", "refused: the pickle asks for the name 'b' in of a tuple"),
+        (b"cnumpy\ndtype\n(" + DEEP + b"tR.", "refused: an array of type of a tuple"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00a" + DEEP + b"tR.", "refused: the codec of a tuple"),
+        (b"cbuiltins\ndict\n((" + DEEP + b"K\x01\x86ltR.", "refused: a dict with a tuple for a key"),
+        (b"ccollections\nOrderedDict\n(" + DEEP + b"tR.", "refused: a dict with a tuple for a key"),
+        (b"](cnumpy\nndarray\ne.", "an array or type is incomplete"),
+        (b"S'a', 5\n.", "damaged or cut short"),
+        (b"S\n.", "damaged or cut short"),
+    ],
+    ids=["name", "dtype", "codec", "key", "ordered", "left over", "literal", "quotes"],
+)
+def test_what_grows_when_it_is_looked_at_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "a.pkl").write_bytes(content)
+    with pytest.raises(DataError, match=told):
+        pickles.load(tmp_path / "a.pkl")
+
+
+def test_an_array_of_nothing_that_claims_many_items(tmp_path: Path) -> None:
+    kind = b"cnumpy\ndtype\n(X\x02\x00\x00\x00S0K\x00K\x01tR(K\x03X\x01\x00\x00\x00|NNNK\x00K\x01K\x00tb"
+    state = b"(K\x01\x8a\x06" + (1 << 40).to_bytes(6, "little") + b"\x85" + kind + b"\x89C\x00tb."
+    (tmp_path / "a.pkl").write_bytes(b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\nK\x00\x85C\x01btR" + state)
+    with pytest.raises(DataError, match="an array whose bytes do not fill its shape"):
+        pickles.load(tmp_path / "a.pkl")
+
+
+def test_copies_without_end_are_refused(tmp_path: Path) -> None:
+    text = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\x00"
+    (tmp_path / "a.pkl").write_bytes(text + b"](" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 1000 + b"e.")
+    with pytest.raises(DataError, match="refused: it makes far more than the file holds"):
+        pickles.load(tmp_path / "a.pkl")
+
+
+def test_strings_of_python_2_keep_their_escapes(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(b"S'a\\n\\x41\\\\ \\'\"'\n.")
+    assert pickles.load(tmp_path / "a.pkl") == "a\nA\\ '\""

@@ -212,3 +212,9 @@ def test_real_data_have_no_true_factors(write: Any, content: Any) -> None:
 
     with pytest.raises(DataError, match="no true factors"):
         load_factors(open_source(write(content)).store)
+
+
+@pytest.mark.parametrize("samples", [10**11, 10**400], ids=["many", "more"])
+def test_more_samples_than_any_memory_holds_are_refused(samples: int) -> None:
+    with pytest.raises(DataError, match=r"data\.samples: .* samples are more than 100 GB of simulated data"):
+        load_dataset(DataConfig(name="mosi", simulated=True, samples=samples))

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from mmbench.config import DataConfig
 from mmbench.data import load as load_module
 from mmbench.data import store as store_module
 from mmbench.data.load import load_dataset, open_source
+from mmbench.data.manifest import load_manifest
+from mmbench.data.simulate import simulate
 from mmbench.data.store import ARRAYS, DOCUMENT, Column, column, file_digests, open_or_build, open_store, write_store
 from mmbench.errors import DataError
 
@@ -238,3 +241,35 @@ def test_digests_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     assert file_digests(path)["sha256"].startswith("ba7816bf")  # what no one would do: other content at the same size and time
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert not file_digests(path)["sha256"].startswith("ba7816bf")
+
+
+def test_a_store_whose_document_is_not_one_of_a_data_set(tmp_path: Path) -> None:
+    simulate(load_manifest("mosi"), 12, folder=tmp_path / "s")
+    document = json.loads((tmp_path / "s" / DOCUMENT).read_text())
+    document.pop("digest", None)  # without it a document is believed, as those of earlier versions
+    changes: dict[str, tuple[Any, str]] = {
+        "reader": (None, "reader: Input should be a valid dictionary"),
+        "splits": ([], "splits: Input should be"),
+        "notices": ([1], "notices.0: Input should be"),
+        "simulation": ([1], "simulation: Input should be"),
+        "simulated": ("yes", "simulated: Input should be a valid boolean"),
+    }
+    for key, (value, told) in changes.items():
+        (tmp_path / "s" / DOCUMENT).write_text(json.dumps({**document, key: value}))
+        with pytest.raises(DataError, match=rf"damaged \({told}"):
+            load_dataset(DataConfig(name="mosi", path=str(tmp_path / "s")))
+    del document["splits"]["test"]["ids"][0]
+    (tmp_path / "s" / DOCUMENT).write_text(json.dumps(document))
+    with pytest.raises(DataError, match=r"damaged \(splits.test: other numbers of transcripts"):
+        load_dataset(DataConfig(name="mosi", path=str(tmp_path / "s")))
+
+
+HEADERS = ["[]", "[" * 5000, '{"a": 1}', '{"a": {"dtype": "F32", "shape": [1e30], "data_offsets": [0, 4]}}', "\xff"]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=["list", "deep", "number", "shape", "text"])
+def test_a_store_whose_header_is_none(tmp_path: Path, header: str) -> None:
+    raw = header.encode("latin-1")
+    (tmp_path / ARRAYS).write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(64))
+    (tmp_path / DOCUMENT).write_text(json.dumps({"format": store_module.FORMAT, "arrays": store_module._trace(tmp_path / ARRAYS)}))
+    assert open_store(tmp_path) is None

@@ -64,3 +64,9 @@ def test_the_digest_is_of_the_content(table) -> None:
     first = table("v,1,so,0,1\n").digest()
     assert table("v,1,so,0,1\n").digest() == first
     assert table("v,1,so,0,2\n").digest() != first
+
+
+@pytest.mark.parametrize("video", ['"a\nb"', "\x1b[2J"], ids=["line", "escape"])
+def test_an_id_that_cannot_be_one_is_named_with_its_row(table, video: str) -> None:
+    with pytest.raises(DataError, match=r"words\.csv: row 2: .* is no id"):
+        table(f"{video},1,so,0,1\n")

@@ -84,3 +84,14 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes | None, message:
         path.write_bytes(content)
     with pytest.raises(DataError, match=message):
         read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "target"), [("prediction", "1e300"), ("score_0,score_1", "2"), ("score_0,score_1", "-1"), ("score_0,score_1", "0.5")]
+)
+def test_a_target_that_is_none_is_named_with_its_line(tmp_path: Path, header: str, target: str) -> None:
+    path = tmp_path / "predictions.csv.gz"
+    cells = ",1" * len(header.split(","))
+    path.write_bytes(gzip.compress(f"split,id,target,{header}\ntest,a/1,1{cells}\ntest,a/2,{target}{cells}\n".encode()))
+    with pytest.raises(DataError, match=f"line 3: the target '{target}' is none"):
+        read_predictions(path)

@@ -119,3 +119,19 @@ def test_files_that_are_no_record_are_damaged(tmp_path: Path, content: bytes) ->
     folder = make_run(tmp_path)
     (folder / "result.json").write_bytes(content)
     assert find_runs(tmp_path)[0].status == "damaged"
+
+
+@pytest.mark.parametrize("place", ["seconds", "score"])
+def test_a_number_beyond_all_floats(tmp_path: Path, place: str) -> None:
+    folder = make_run(tmp_path)
+    huge = 10**400
+    change(folder, **({"seconds": huge} if place == "seconds" else {"metrics": {"test": {"mae": huge}, "valid": {}}}))
+    record = read_result(folder)
+    assert math.isinf(record.seconds if place == "seconds" else record.metrics["test"]["mae"])
+
+
+def test_a_count_beyond_all_counts_is_no_count(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    change(folder, parameters=10**400)
+    with pytest.raises(DataError, match="parameters is inf, which is of the wrong kind"):
+        read_result(folder)

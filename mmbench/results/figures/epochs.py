@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
+from mmbench.files import parse_json
 from mmbench.results.runs import RunRecord, intact
 
 NAME = "epochs.jsonl"
@@ -33,7 +33,7 @@ def read_epochs(record: RunRecord) -> dict[int, dict[str, float]]:
     found: dict[int, dict[str, float]] = {}
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
         except (ValueError, RecursionError):
             if number == len(lines):
                 break
