@@ -157,7 +157,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             with writing(row.folder):
                 write_sealed(row.folder / "result.json", refused)
         else:
-            (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
+            with writing(row.folder, "choose another folder with --out"):
+                (row.folder / "result.json").unlink(missing_ok=True)  # of a time when it was refused
     for row, seed, folder in plan.runs():
         status = run_status(folder)
         if folder.is_dir() and (rerun == "all" or (rerun == "failed" and status == "failed")):
