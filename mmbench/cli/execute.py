@@ -123,7 +123,7 @@ class Waiting:
         """Tell who is waited for."""
         owners = list(dict.fromkeys(map(str, self._owners)))
         who = "; ".join(owners[:3]) + f"; and {len(owners) - 3} more" * (len(owners) > 3)
-        click.echo(f"waiting for {len(self.runs)} runs that others execute ({who}); Ctrl-C ends the waiting")
+        click.echo(f"waiting for {len(self.runs)} run{'s' * (len(self.runs) > 1)} that others execute ({who}); Ctrl-C ends the waiting")
         return True
 
 

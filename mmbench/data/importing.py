@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 from mmbench.config import DataConfig
 from mmbench.data.find import data_root, store_place
 from mmbench.data.load import Source, open_source, split_problems
-from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, sweep, write_document
+from mmbench.data.store import ARRAYS, DOCUMENT, Store, open_store, swap, sweep, write_document
 from mmbench.errors import DataError
-from mmbench.files import in_bytes, sync_folder
+from mmbench.files import in_bytes
 from mmbench.privacy import shared
 
 _BUILDING = ".mmbench-building-"
@@ -46,12 +45,16 @@ def import_dataset(config: DataConfig, root: Path | None = None, replace: bool =
         raise DataError(f"{source.path}: {'; '.join(problems)}. --set data.splits=own imports it, and marks every result")
     folder = store_place(data_root(root), source.manifest, source.store.document["layout"])
     origin = _origin(source)
-    if folder.exists() and _same(open_store(folder), source, origin):
-        return Imported(folder, False)
-    if folder.exists() and not replace:
-        raise DataError(f"{folder}: holds another data set, or a damaged one; --replace puts this one in its place")
-    _write(source.store, {**source.store.document, "origin": origin}, folder)
-    return Imported(folder, True)
+
+    def held() -> bool:
+        there = folder.exists()
+        if there and _same(open_store(folder), source, origin):
+            return True
+        if there and not replace:
+            raise DataError(f"{folder}: holds another data set, or a damaged one; --replace puts this one in its place")
+        return False
+
+    return Imported(folder, not held() and _write(source.store, {**source.store.document, "origin": origin}, folder, held))
 
 
 def _origin(source: Source) -> dict[str, Any]:
@@ -70,8 +73,8 @@ def _same(held: Store | None, source: Source, origin: Mapping[str, Any]) -> bool
     return held.document["reader"] == source.store.document["reader"] and all(there.get(key) == origin[key] for key in facts)
 
 
-def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
-    """A copy of a store with another document, whole or not at all."""
+def _write(store: Store, document: Mapping[str, Any], folder: Path, held: Callable[[], bool]) -> bool:
+    """A copy of a store with another document, whole or not at all; False where another process has put it there meanwhile."""
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,27 +89,9 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path) -> None:
         for name in (ARRAYS, DOCUMENT):
             with open(temporary / name, "rb+") as file:
                 os.fsync(file.fileno())
-        swap(temporary, folder)
+        return swap(temporary, folder, held)
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror or error}. --data-root names another folder") from None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def swap(temporary: Path, folder: Path) -> None:
-    """Rename a folder to its place; what was there is removed afterwards."""
-    if folder.exists():
-        aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
-        os.rename(folder, aside / "old")
-        try:
-            os.rename(temporary, folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.rename(aside / "old", folder)
-                aside.rmdir()
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        os.rename(temporary, folder)
-    sync_folder(folder.parent)

@@ -8,6 +8,7 @@ Arrays in the file, for each split: ``<split>/target``, ``<split>/unimodal/<moda
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, file_digest, in_bytes, parse_json, read_json, sealed, write_json, write_sealed
+from mmbench.files import cache_folder, file_digest, in_bytes, parse_json, read_json, sealed, sync_folder, write_json, write_sealed
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -174,7 +175,7 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         try:
             build(temporary)
-            _put_in_place(temporary, folder)
+            swap(temporary, folder, lambda: open_store(folder) is not None)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
@@ -185,21 +186,36 @@ def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
     return store
 
 
-def _put_in_place(temporary: Path, folder: Path) -> None:
-    """Rename a new store to its place. One process at a time, so that none takes away what another has just repaired."""
+def swap(temporary: Path, folder: Path, held: Callable[[], bool]) -> bool:
+    """Rename a store to its place, and remove what was there; False where `held` says that another process has put the same there meanwhile.
+
+    One process at a time, so that none takes away what another has just repaired. A rename never replaces a folder that holds something, so that
+    where the file system has no locks, too, nothing is lost; a reader may then miss the store for an instant.
+    """
     with _alone(folder.parent):
-        if open_store(folder) is not None:
-            return  # another process was first
-        if folder.exists():
+        while not held():
             aside = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
-            os.rename(folder, aside / "damaged")
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(folder, aside / "old")
+                os.rename(temporary, folder)
+            except BaseException as error:
+                with contextlib.suppress(OSError):
+                    os.rename(aside / "old", folder)
+                with contextlib.suppress(OSError):
+                    aside.rmdir()
+                if not isinstance(error, OSError) or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                continue  # another process was quicker
             shutil.rmtree(aside, ignore_errors=True)
-        os.rename(temporary, folder)
+            sync_folder(folder.parent)
+            return True
+    return False
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder. Where the file system has no locks, two repairs at the same moment may end in an error, never in a wrong store."""
+    """Hold a lock on a folder, where the file system has locks."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

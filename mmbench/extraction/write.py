@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmbench.data.content import Content
-from mmbench.data.importing import swap
-from mmbench.data.store import DOCUMENT, Store, open_store, sweep, write_store
+from mmbench.data.store import DOCUMENT, Store, open_store, swap, sweep, write_store
 from mmbench.errors import DataError
 from mmbench.extraction.worker import cannot_write
 
@@ -54,7 +53,11 @@ def put(folder: Path, content: Content, document: Mapping[str, Any], replace: bo
 
     DataError: the folder holds something else, or the disk is full.
     """
-    if refuse_other(folder, document["origin"]["digest"], replace):
+
+    def held() -> bool:
+        return refuse_other(folder, document["origin"]["digest"], replace)
+
+    if held():
         return Written(_opened(folder), False)
     needed = sum(column.nbytes for column in content.columns.values())
     temporary = None
@@ -67,13 +70,13 @@ def put(folder: Path, content: Content, document: Mapping[str, Any], replace: bo
         temporary = Path(tempfile.mkdtemp(prefix=_BUILDING, dir=folder.parent))
         temporary.chmod(0o755)
         write_store(temporary, content.columns, lambda: _document(content, document))
-        swap(temporary, folder)
+        changed = swap(temporary, folder, held)
     except OSError as error:
         raise DataError(cannot_write(error, folder, "--out names another folder")) from None
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-    return Written(_opened(folder), True)
+    return Written(_opened(folder), changed)
 
 
 def _document(content: Content, more: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,9 +197,17 @@ def read_run(folder: Path) -> RunRecord:
     if owner is not None and state == "silent":
         reason = f"no sign of life for {owner.quiet(time.time())} from {owner}; if it is gone, run the experiment with --take-over to resume"
         return RunRecord(folder, "interrupted", reason, **known)
-    begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl", "log.txt"))
+    begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl")) or _holds(folder / "log.txt")
     died = f"{owner} died; " if owner else "stopped before it finished; "
     return RunRecord(folder, "interrupted" if begun else "pending", f"{died}run the experiment again to resume" * begun, **known)
+
+
+def _holds(path: Path) -> bool:
+    """Whether a file is there and not empty: a log is opened before its process has claimed the run."""
+    try:
+        return path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def find_runs(folder: Path) -> list[RunRecord]:

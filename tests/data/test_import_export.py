@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -17,7 +18,7 @@ from click.testing import CliRunner, Result
 from mmbench import strict_yaml
 from mmbench.cli.data import command
 from mmbench.config import DataConfig
-from mmbench.data import export, importing
+from mmbench.data import export, importing, store
 from mmbench.data.checks import examine
 from mmbench.data.export import write_mmsa
 from mmbench.data.find import locate
@@ -215,6 +216,58 @@ def test_an_import_that_fails_leaves_what_was_there(write: Any, content: Any, tm
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
     assert load_dataset(config.model_copy(update={"path": None}), tmp_path / "root").fingerprint == load_dataset(config).fingerprint
     assert [path.name for path in (tmp_path / "root" / "tiny").iterdir()] == ["unaligned"]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+@pytest.mark.parametrize("replace", [False, True])
+def test_of_two_imports_at_once_both_succeed(
+    write: Any, content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool, locks: bool
+) -> None:
+    """Another process imports the same while this one copies, or, where the file system has no locks, while it renames."""
+    config = write(content)
+    if replace:
+        import_dataset(config, tmp_path / "root")
+        (tmp_path / "root/tiny/unaligned/store.json").write_text("{}")
+    module, name = (importing.shutil, "copyfile") if locks else (store.os, "rename")
+    original, others = getattr(module, name), []
+
+    def slow(*arguments: Any) -> Any:
+        if not others:
+            others.append(None)
+            others[:] = [import_dataset(config, tmp_path / "root", replace=replace)]
+        return original(*arguments)
+
+    if not locks:
+        monkeypatch.setattr(store, "_alone", lambda folder: contextlib.nullcontext())
+    monkeypatch.setattr(module, name, slow)
+    done = import_dataset(config, tmp_path / "root", replace=replace)
+    monkeypatch.undo()
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+    assert others[0].new
+    assert done.folder == others[0].folder
+    assert load_dataset(config.model_copy(update={"path": None}), tmp_path / "root").fingerprint == load_dataset(config).fingerprint
+    assert locks is False or not done.new
+    assert [path.name for path in (tmp_path / "root" / "tiny").iterdir() if not path.name.startswith(".")] == ["unaligned"]
+
+
+def test_of_two_imports_of_different_sources_at_once_the_second_is_refused(
+    write: Any, content: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write(content)
+    (tmp_path / "other.pkl").write_bytes(pickle.dumps(make_content(seed=1)))
+    other, original = config.model_copy(update={"path": str(tmp_path / "other.pkl")}), importing.shutil.copyfile
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+        import_dataset(other, tmp_path / "root")
+        return original(*arguments)
+
+    monkeypatch.setattr(importing.shutil, "copyfile", slow)
+    with pytest.raises(DataError, match="holds another data set"):
+        import_dataset(config, tmp_path / "root")
+    assert load_dataset(config.model_copy(update={"path": None}), tmp_path / "root").fingerprint == load_dataset(other).fingerprint
+    assert files(tmp_path / "root") == ["tiny/unaligned/arrays.safetensors", "tiny/unaligned/store.json"]
 
 
 # export

@@ -64,6 +64,10 @@ def test_states_of_unfinished_folders(tmp_path: Path) -> None:
         assert [r.status for r in find_runs(tmp_path)] == ["pending", "interrupted", "damaged", "running", "interrupted"]
         assert f"process {os.getpid()} on " in find_runs(tmp_path)[3].reason
     assert find_runs(tmp_path)[3].status == "pending"
+    (home / "seed-4" / "log.txt").touch()
+    assert find_runs(tmp_path)[3].status == "pending"  # its process has not begun
+    (home / "seed-4" / "log.txt").write_text("a library's words")
+    assert find_runs(tmp_path)[3].status == "interrupted"
     (home / "seed-3" / ".config.yaml.1-a.tmp").touch()  # it is being written
     assert find_runs(tmp_path)[2].status == "pending"
     record = find_runs(tmp_path)[0]
