@@ -8,6 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 
 from mmbench.component_config import StrictModel
 
+NUMBERS = 1
+"""Raised when the same config and seed are meant to come to other numbers from then on, as with another random stream. It stands in every run's
+record and checkpoint, and from 2 on in fingerprints: older runs stay readable, none goes on under other rules, and a table that mixes them says so.
+Runs of before it was counted have 0."""
+
 
 class Section(StrictModel):
     """A part of an experiment."""

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from mmbench.compatibility import Fit, fit
 from mmbench.component import Component
 from mmbench.compose import compose, find_config, parse_seeds
-from mmbench.config import DataConfig, Experiment, Weight, parse_weights
+from mmbench.config import NUMBERS, DataConfig, Experiment, Weight, parse_weights
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.plugins import Catalogue, Entry, catalogue
@@ -133,6 +133,8 @@ class Resolved:
         """What counts as one config: without name, seeds and paths, and without later options where they change nothing."""
         content = self.to_dict()
         del content["name"], content["row"], content["seeds"], content["data"]["path"]
+        if NUMBERS > 1:
+            content["numbers"] = NUMBERS
         content["training"] = {name: value for name, value in content["training"].items() if name not in LATER or value != LATER[name]}
         return content
 

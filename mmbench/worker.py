@@ -23,6 +23,7 @@ from typing import Any
 
 from mmbench import claims, tracking
 from mmbench.component import TrackedRun
+from mmbench.config import NUMBERS
 from mmbench.errors import MmbenchError, RunError
 from mmbench.files import file_digest, no_room, read_json, write, write_sealed
 from mmbench.plugins import catalogue, one_line
@@ -158,7 +159,7 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
     """The result of the run, whatever happens in it."""
     from mmbench.resolve import load
 
-    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "status": "failed", "reason": "", "label": folder.parent.name}
+    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "numbers": NUMBERS, "status": "failed", "reason": "", "label": folder.parent.name}
     try:
         (resolved,) = load(folder / "config.yaml")
         result.update(_identity(resolved, folder))

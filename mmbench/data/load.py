@@ -23,7 +23,7 @@ from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Division, Manifest, load_manifest
 from mmbench.data.protocol import divide
 from mmbench.data.simulate import simulate
-from mmbench.data.store import DOCUMENT, Store, file_digests, folder_digest, open_or_build, open_store, store_folder, write_store
+from mmbench.data.store import DOCUMENT, FORMAT, Store, file_digests, folder_digest, format_of, open_or_build, open_store, store_folder, write_store
 from mmbench.data.transforms import cut, standardize
 from mmbench.errors import DataError
 
@@ -164,7 +164,10 @@ def _written_store(manifest: Manifest, name: str, folder: Path) -> Source:
     """A store that was simulated, imported or extracted into a folder of the user's; its document names the data set, and where it came from."""
     store = open_store(folder)
     if store is None:
-        raise DataError(f"{folder}: the data written there are damaged or of another version; make them again as they were made")
+        version = format_of(folder)
+        if version not in (None, FORMAT):
+            raise DataError(f"{folder}: is a store of format {version}; this version reads {FORMAT}: make the data again as they were made")
+        raise DataError(f"{folder}: the data written there are damaged; make them again as they were made")
     try:
         stored.check(store)
     except ValueError as error:

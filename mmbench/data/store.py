@@ -161,6 +161,15 @@ def _note_of(path: Path) -> tuple[Path, str]:
     return cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json", identity
 
 
+def format_of(folder: Path) -> int | None:
+    """The version of format that a store says it has; None where it says nothing that can be read."""
+    try:
+        found = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return found if isinstance(found, int) else None
+
+
 def open_or_build(folder: Path, build: Callable[[Path], None]) -> Store:
     """The store in `folder`, built first if it is not there or damaged: `build` fills a temporary folder, which is then renamed.
 

@@ -130,9 +130,11 @@ def environments(rows: Sequence[Row]) -> list[str]:
     """Notes where the runs of a table were made on different devices, or with different versions of the code."""
     devices: dict[str, dict[str, None]] = defaultdict(dict)
     versions: dict[str, dict[str, None]] = defaultdict(dict)
+    numbers: dict[str, dict[str, None]] = defaultdict(dict)
     for row in rows:
         for record in (record for runs in row.finished.values() for record in runs):
             environment = record.environment
+            numbers[f"numbers {record.numbers}"][row.name] = None
             packages = environment.get("packages")
             release = packages.get("mmbench") if isinstance(packages, dict) else None
             device, version = environment.get("device_name"), str(environment.get("git") or release or "")
@@ -143,6 +145,8 @@ def environments(rows: Sequence[Row]) -> list[str]:
     notes = []
     if len(devices) > 1:
         notes.append(f"times and memory are not comparable between devices: {told(devices)}")
+    if len(numbers) > 1:
+        notes.append(f"the same config came to other numbers when some runs were made; --rerun all makes those anew: {told(numbers)}")
     if len(versions) > 1:
         notes.append(f"runs were made by different versions of the code, so that times and scores may differ for that alone: {told(versions)}")
     return notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmbench import __version__
 from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.files import file_digest, parse_json, sealed
@@ -63,6 +65,8 @@ class RunRecord:
     """sha256 of other files of a finished run, by name; see `intact`."""
     warnings: tuple[str, ...] = ()
     """What went wrong beside the run, such as a tracker that was switched off."""
+    numbers: int = 0
+    """`mmbench.config.NUMBERS` of the version that made it; 0: it was not counted yet."""
 
     @property
     def title(self) -> str:
@@ -88,11 +92,13 @@ def read_result(folder: Path) -> RunRecord:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
     if not isinstance(document, dict):
         raise DataError(f"{path}: is not a JSON object")
-    if not sealed(document):
-        raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
-        raise DataError(f"{path}: has schema_version {version!r}; this version of mmbench reads {SCHEMA_VERSION}")
+        newer = isinstance(version, int) and version > SCHEMA_VERSION
+        step = f"mmbench{_writer(document)} wrote it: read it with that version, or update" if newer else "is it a result of mmbench?"
+        raise DataError(f"{path}: has schema_version {version!r}; mmbench {__version__} reads {SCHEMA_VERSION}. {step}")
+    if not sealed(document):
+        raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
     values: dict[str, Any] = {key: checked(path, key, document[key], kind) for key, kind in KINDS.items() if document.get(key) is not None}
     status = values.get("status", "")
     if status not in STATUSES:
@@ -118,11 +124,18 @@ def intact(record: RunRecord, name: str) -> Path:
     return path
 
 
+def _writer(document: Mapping[str, Any]) -> str:
+    """Which version of mmbench a result says it is from, after a space; nothing where it does not say."""
+    with contextlib.suppress(KeyError, TypeError):
+        return f" {document['environment']['packages']['mmbench']}"
+    return " of a newer version"
+
+
 KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("status", "reason", "experiment", "label", "name", "model", "fingerprint", "family"), str),
     **dict.fromkeys(("losses", "adapters", "warnings"), list),
     **dict.fromkeys(("floor", "collapsed"), bool),
-    **dict.fromkeys(("seed", "epochs", "parameters"), int),
+    **dict.fromkeys(("seed", "epochs", "parameters", "numbers"), int),
     **dict.fromkeys(("data", "metrics", "selection", "gradients", "environment", "files"), dict),
     **dict.fromkeys(("seconds", "peak_memory_mb"), (int, float)),
 }

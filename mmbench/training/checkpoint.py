@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from mmbench.config import NUMBERS
 from mmbench.errors import RunError
 from mmbench.files import write
 from mmbench.plugins import one_line
@@ -44,7 +45,7 @@ class Checkpoints:
             left.unlink()
         if not self.last.is_file():
             return {}
-        progress = load_checkpoint(self.last, self.fingerprint, self.network, self.optimizer, self.schedule, device)
+        progress = load_checkpoint(self.last, self.fingerprint, self.network, self.optimizer, self.schedule, device, NUMBERS)
         self._written = progress["epoch"]
         return progress
 
@@ -69,6 +70,7 @@ class Checkpoints:
             self._chosen = None
         state = {
             "fingerprint": self.fingerprint,
+            "numbers": NUMBERS,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
             "schedule": self.schedule.state_dict() if self.schedule else None,
@@ -100,8 +102,9 @@ def load_checkpoint(
     optimizer: Any = None,
     schedule: Schedule | None = None,
     device: torch.device | str = "cpu",
+    numbers: int | None = None,
 ) -> dict[str, Any]:
-    """Restore what `Checkpoints` wrote; returns the progress. Raises `RunError` for a damaged file or one of another experiment."""
+    """Restore what `Checkpoints` wrote; returns the progress. Raises `RunError` for a damaged file, one of another experiment, or other `numbers`."""
     try:
         with zipfile.ZipFile(path) as archive:  # torch compares no checksums
             if (damaged := archive.testzip()) is not None:
@@ -109,6 +112,8 @@ def load_checkpoint(
         state = torch.load(path, map_location=device, weights_only=True)
         if state["fingerprint"] != fingerprint:
             raise RunError(f"{path}: belongs to the experiment {state['fingerprint']}, not {fingerprint}; remove the folder or choose another --out")
+        if numbers is not None and (held := state.get("numbers", 0)) != numbers:
+            raise RunError(f"{path}: is of a version with other numbers ({held}, here {numbers}); start anew with --rerun failed")
         network.load_state_dict(state["network"])
         if optimizer is not None:
             optimizer.load_state_dict(state["optimizer"])
