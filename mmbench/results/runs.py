@@ -96,7 +96,7 @@ def read_result(folder: Path) -> RunRecord:
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         step = f"mmbench{_writer(document)} wrote it: read it with that version, or update" if newer else "is it a result of mmbench?"
-        raise DataError(f"{path}: has schema_version {version!r}; mmbench {__version__} reads {SCHEMA_VERSION}. {step}")
+        raise DataError(f"{path}: has schema_version {version!r:.40}; mmbench {__version__} reads {SCHEMA_VERSION}. {step}")
     if not sealed(document):
         raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
     values: dict[str, Any] = {key: checked(path, key, document[key], kind) for key, kind in KINDS.items() if document.get(key) is not None}
