@@ -76,7 +76,8 @@ def check_writable(path: Path, advice: str = "choose another place with --out") 
     """Look, before long work, whether a file can be written at `path`; nothing is made. ConfigError as in `writing`."""
     with writing(path, advice):
         place = next(parent for parent in path.absolute().parents if parent.exists())
-        wrong = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not place.is_dir() else 0 if os.access(place, os.W_OK | os.X_OK) else errno.EACCES
+        closed = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+        wrong = errno.EISDIR if path.is_dir() else errno.ENOTDIR if not place.is_dir() else 0 if os.access(place, os.W_OK | os.X_OK) else closed
         if wrong:
             raise OSError(wrong, os.strerror(wrong))
 

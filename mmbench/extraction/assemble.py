@@ -97,7 +97,8 @@ def packed(array: np.ndarray) -> bytes:
 
 def shape_of(path: Path) -> tuple[int, int]:
     """(T, D) of features in the cache, by the head of their file."""
-    length, width = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    length, width = shape if len(shape) == 2 else load(path).shape  # a damaged head: told of there
     return length, width
 
 
@@ -105,7 +106,7 @@ def whole(path: Path) -> bool:
     """Whether a file of the cache is there and complete."""
     try:
         np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except DAMAGE:
         return False
     return True
 

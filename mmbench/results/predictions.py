@@ -72,7 +72,7 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
         raise DataError(f"{path}: stored predictions are damaged ({error}); run this seed again") from None
     scores = [f"score_{index}" for index in range(len(rows[0]) - 3)] if rows else []
     if not rows or rows[0] not in (["split", "id", "target", "prediction"], ["split", "id", "target", *scores]) or len(rows[0]) < 4:
-        raise DataError(f"{path}: line 1: expected the columns split,id,target,prediction or split,id,target,score_0,...")
+        raise DataError(f"{path}: line 1: expected the columns split,id,target,prediction or split,id,target,score_0,...; run this seed again")
     regression = rows[0][3] == "prediction"
     found: dict[str, tuple[list[str], list[list[float]]]] = {}
     for number, row in enumerate(rows[1:], start=2):
@@ -81,9 +81,11 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
         except ValueError:
             numbers = []
         if len(row) != len(rows[0]) or not numbers or not math.isfinite(numbers[0]):
-            raise DataError(f"{path}: line {number}: expected {len(rows[0])} columns, with numbers from the third on")
+            raise DataError(f"{path}: line {number}: expected {len(rows[0])} columns, with numbers from the third on; run this seed again")
         if abs(numbers[0]) > LARGEST if regression else numbers[0] not in range(len(scores)):
-            raise DataError(f"{path}: line {number}: the target {row[2]!r:.50} is none{'' if regression else f' of the {len(scores)} classes'}")
+            raise DataError(
+                f"{path}: line {number}: the target {row[2]!r:.50} is none{'' if regression else f' of the {len(scores)} classes'}; run this seed again"
+            )
         ids, values = found.setdefault(row[0], ([], []))
         ids.append(row[1])
         values.append(numbers)

@@ -89,9 +89,9 @@ def read_result(folder: Path) -> RunRecord:
     try:
         document = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); mmbench run does this run anew") from None
     if not isinstance(document, dict):
-        raise DataError(f"{path}: is not a JSON object")
+        raise DataError(f"{path}: is not a JSON object; mmbench run does this run anew")
     version = document.get("schema_version")
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
