@@ -17,6 +17,7 @@ from mmbench.data.dataset import Dataset
 from mmbench.data.ids import fingerprint, video_of
 from mmbench.data.load import assemble, open_source, split_problems
 from mmbench.data.manifest import Manifest, load_manifest
+from mmbench.data.overlaps import overlaps
 from mmbench.data.statistics import floors, frames
 from mmbench.data.store import check_values
 from mmbench.errors import DataError, printable
@@ -69,6 +70,7 @@ def facts(dataset: Dataset, manifest: Manifest | None = None, problems: Sequence
         },
         "published_splits": _published_splits(dataset, published),
         "problems": list(problems),
+        "shared": overlaps(dataset, manifest.ids_per_split if manifest else False),
         "modalities": modalities,
         "context": record["context"],
         "unusable": record["unusable"],
@@ -142,7 +144,8 @@ def describe(data: Dataset | DataConfig | Mapping[str, Any]) -> str:
     rows = [[name, part["samples"], part["videos"], part["fingerprint"]] for name, part in known["splits"].items()]
     lines += ["", *_table(["split", "samples", "videos", "ids"], rows)]
     status = {"sizes": "of the published sizes"}.get(known["split_status"], known["split_status"])
-    lines += [f"splits: {status}{_comparison(known['published_splits'])}", "", *_modalities(known)]
+    lines += [f"splits: {status}{_comparison(known['published_splits'])}", *(f"in two splits: {text}" for text in known["shared"])]
+    lines += ["", *_modalities(known)]
     lines += ["", *_label_table(known), "", *_floor_table(known)]
     if known["ignored_keys"]:
         lines += ["", f"keys that are not read: {', '.join(known['ignored_keys'])}"]
