@@ -21,7 +21,8 @@ from mmbench.errors import DataError
 from mmbench.files import write
 
 NAME = "predictions.csv.gz"
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max) * (1 + 2**-26)
+"""The largest float32 may be a little larger in nine digits."""
 
 SplitPredictions = tuple[tuple[str, ...], np.ndarray, np.ndarray]
 """Ids, targets (N,) and predictions (N,) or (N, C) of one split."""
@@ -83,9 +84,8 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
         if len(row) != len(rows[0]) or not numbers or not math.isfinite(numbers[0]):
             raise DataError(f"{path}: line {number}: expected {len(rows[0])} columns, with numbers from the third on; run this seed again")
         if abs(numbers[0]) > LARGEST if regression else numbers[0] not in range(len(scores)):
-            raise DataError(
-                f"{path}: line {number}: the target {row[2]!r:.50} is none{'' if regression else f' of the {len(scores)} classes'}; run this seed again"
-            )
+            among = "" if regression else f" of the {len(scores)} classes"
+            raise DataError(f"{path}: line {number}: the target {row[2]!r:.50} is none{among}; run this seed again")
         ids, values = found.setdefault(row[0], ([], []))
         ids.append(row[1])
         values.append(numbers)
