@@ -37,7 +37,7 @@ pytestmark = pytest.mark.reliability
 
 VERSIONS = sorted(path.name for path in HERE.glob("v*"))
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
-OURS = ("baselines", "decalign", "extractors", "slad")
+OURS = ("baselines", "decalign", "example", "extractors", "slad")
 
 
 @pytest.fixture(params=VERSIONS)

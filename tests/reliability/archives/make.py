@@ -114,11 +114,19 @@ def make(folder: Path) -> None:
 
 
 def fingerprints() -> dict[str, str]:
-    """By shipped config, a digest of the fingerprints of all its cells on data that are always the same."""
+    """By shipped config, a digest of the fingerprints of all its cells on data that are always the same; and what is in force where none says it."""
     from mmbench.files import shipped
-    from mmbench.resolve import load
+    from mmbench.plugins import catalogue
+    from mmbench.resolve import load, resolve
+    from mmbench.strict_yaml import Document
 
-    found = {}
+    bare = resolve(Document({"name": "bare", "data": {"name": "mosi"}, "model": {"name": "linear"}}, {}), catalogue())
+    found = {"a config that says nothing": bare.fingerprint("data")}
+    for entry in catalogue().entries:
+        if entry.component.kind in ("model", "loss", "extractor") and entry.distribution.startswith("mmbench"):
+            defaults = {name: repr(field.default) for name, field in entry.load_config().model_fields.items()}
+            digest = hashlib.sha256(json.dumps(defaults, sort_keys=True).encode()).hexdigest()[:12]
+            found[f"defaults of {entry.component.kind} {entry.key}"] = digest
     folder = shipped("configs")
     for path in sorted(folder.glob("*.yaml")):
         cells = [[cell.experiment.row, cell.manifest.part, cell.fingerprint("data")] for cell in load(path)]
