@@ -36,6 +36,8 @@ ATTEMPTS = 5
 _WAIT = 2.0
 """Seconds before the second attempt; twice as long before each further one."""
 _TIMEOUT = 60.0
+_PAUSE = 0.5
+"""Seconds between two looks at a file that another process fetches."""
 _BLOCK = 1 << 18
 _LATER = {408, 425, 429, 500, 502, 503, 504}
 """Answers that may be another in a moment."""
@@ -65,7 +67,9 @@ def fetch(download: Download, folder: Path, progress: Progress = lambda *_: None
         return _there(download, path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path):
+        with _alone(path, progress):
+            if path.exists():
+                return _there(download, path)  # another process was first
             part = _Part(download.url, path)
             _complete(part, progress, wait)
             return _checked(download, part)
@@ -98,19 +102,35 @@ def _digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process fetches a file at a time."""
+def _alone(path: Path, progress: Progress) -> Iterator[None]:
+    """One process fetches a file at a time; another one waits, and tells how far that one is."""
     part = path.with_name(f"{path.name}.part")
-    with open(part, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{path}: another process is fetching it") from None
+    with contextlib.ExitStack() as held:
+        while True:
+            file = held.enter_context(open(part, "ab"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                progress(path.name, os.fstat(file.fileno()).st_size, None)
+                time.sleep(_PAUSE)
+            except OSError:
+                break  # a file system without locks
+            else:
+                if path.exists() or _same_file(file.fileno(), part):
+                    break
+            held.close()  # the part may have got its name, or have gone
         try:
             yield
         finally:
             if part.exists() and not part.stat().st_size:
                 part.unlink()
+
+
+def _same_file(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 class _Part:

@@ -323,10 +323,27 @@ def test_a_folder_that_cannot_be_written(server: Server, tmp_path: Path) -> None
 
 
 def test_one_process_at_a_time(server: Server, tmp_path: Path) -> None:
+    """The second waits for the first, and takes what it has fetched, or goes on where it stopped."""
     (tmp_path / "Tiny").mkdir()
-    with open(tmp_path / "Tiny/file.bin.part", "wb") as file:
+    part, waited = tmp_path / "Tiny/file.bin.part", []
+    for whole in (True, False):
+        file = open(part, "wb")  # noqa: SIM115
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert "another process" in failure(server, tmp_path)
+
+        def ended(name: str, have: int, total: int | None, file: Any = file, whole: bool = whole) -> None:
+            if file.closed:
+                return
+            waited.append((name, have, total))
+            if whole:
+                part.write_bytes(server.content)
+                part.rename(tmp_path / "Tiny/file.bin")
+            file.close()
+
+        found = fetch(download(server), tmp_path, ended)
+        assert (found.there, found.path.read_bytes() == server.content) == (whole, True)
+        found.path.unlink()
+    assert waited == [("file.bin", 0, None)] * 2
+    assert list((tmp_path / "Tiny").iterdir()) == []
 
 
 @pytest.mark.parametrize("file", ["/etc/x", "../x", "a/../../x"])
