@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -109,6 +110,38 @@ def test_what_is_not_proven_is_not_taken(tmp_path: Path, changes: dict[str, obje
     if state == "silent":
         with claim(tmp_path) as held:
             assert held.held
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_of_two_who_take_over_the_late_one_removes_nothing_of_the_first(
+    tmp_path: Path, ended: int, monkeypatch: pytest.MonkeyPatch, silent: bool
+) -> None:
+    """Both have seen the same owner; one of them has the claim by the time at which the other removes it."""
+    if silent:
+        held_by(tmp_path, host="node7", boot="b", quiet=2 * SILENT)
+    else:
+        held_by(tmp_path, pid=ended)
+    remove = claims._remove
+    first: list[object] = []
+
+    def late(file: Path) -> None:
+        if not first:
+            first.append(file)
+            if silent:
+                take_over(tmp_path)
+            stack.enter_context(claim(tmp_path))
+            first.append(owner_of(tmp_path))
+        remove(file)
+
+    monkeypatch.setattr(claims, "_remove", late)
+    with contextlib.ExitStack() as stack:
+        if silent:
+            take_over(tmp_path)
+        with pytest.raises(ClaimedError), claim(tmp_path):
+            pass
+        assert first[1] is not None
+        assert owner_of(tmp_path) == first[1]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_owner_beats_and_hears_that_it_was_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from mmbench.config import DataConfig
 from mmbench.data.load import load_dataset
 from mmbench.errors import ConfigError, DataError
+from mmbench.extraction import write as writing
 
 from .samples import SIZES, make_rows, sound, write_raw, write_words
 
@@ -45,6 +46,23 @@ def test_unaligned(extract, tmp_path) -> None:
     assert dataset.record["extraction"] == written.store.document["origin"]["extraction"]
     assert not any("no known copy" in warning for warning in dataset.record["warnings"])
     assert any("max_length: 5 clips had more frames; the last 15 frames" in warning for warning in dataset.record["warnings"])
+
+
+def test_of_two_extractions_into_one_folder_at_once_both_succeed(extract, tmp_path, monkeypatch) -> None:
+    """Another one puts the same data set in its place while this one is writing."""
+    original, others = writing.write_store, []
+
+    def slow(*arguments) -> None:
+        if not others:
+            others.append(None)
+            others[0] = extract(SOUND)
+        original(*arguments)
+
+    monkeypatch.setattr(writing, "write_store", slow)
+    outcome = extract(SOUND)
+    assert [outcome.written[0].changed, others[0].written[0].changed] == [False, True]
+    assert outcome.written[0].store.document == others[0].written[0].store.document
+    assert [path.name for path in (tmp_path / "out" / "tiny").iterdir()] == ["unaligned"]
 
 
 def test_aligned_and_the_cache(extract, tmp_path, raw_folder) -> None:
