@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.files import file_digest
 from mmbench.reproduction.blocks import Block, build_blocks
 from mmbench.reproduction.plan import Work
 from mmbench.reproduction.target import DrawingConfig
@@ -109,11 +110,16 @@ def _points(block: Block):  # type: ignore[no-untyped-def]
 
 
 def _features(record: RunRecord, embed: Embed) -> Embeddings:
-    """The embeddings of a run on test, made where they are missing or older than the run."""
-    path, result = embeddings_path(record), record.folder / "result.json"
-    if not path.is_file() or path.stat().st_mtime < result.stat().st_mtime:
+    """The embeddings of a run on test, made where they are missing, damaged or of other weights; no clock is asked."""
+    path, weights = embeddings_path(record), record.folder / "best.pt"
+    try:
+        found = read_embeddings(path)
+        if weights.is_file() and found.about.get("checkpoint") != file_digest(weights):
+            raise DataError(f"{path}: is of other weights")
+    except DataError:
         embed(record)
-    return read_embeddings(path)
+        return read_embeddings(path)
+    return found
 
 
 def _field(found: Embeddings, name: str) -> np.ndarray:

@@ -29,6 +29,7 @@ from mmbench.config import DataConfig
 from mmbench.data import transforms
 from mmbench.data.load import load_dataset
 from mmbench.errors import DataError, MmbenchError
+from mmbench.executors.local import LocalExecutor
 from mmbench.resolve import Resolved, resolve
 from mmbench.results.predictions import NAME
 from mmbench.results.runs import read_result
@@ -295,6 +296,20 @@ def test_a_clock_that_goes_back(run, tmp_path, times, tally, monkeypatch) -> Non
             "the clock goes back",
             code == 0 and as_undisturbed(run, folder) and record.seconds >= 0 and files.read_json(folder / "result.json")["seconds_total"] >= 0,
         )
+
+
+def test_a_run_that_was_late_goes_on(run, place, tmp_path, tally) -> None:
+    """Its process is stopped by the executor, is failed, and comes to the same numbers with --rerun failed."""
+    plan = runner.make_plan([resolved()], tmp_path, None, "cpu")
+    request = next(request for request in runner.prepare(plan, None)[0] if request.folder.parent.name == run.parent.name)
+    (outcome,) = LocalExecutor(1, timeout=0.5).submit([request])
+    failed = read_result(request.folder)
+    well = outcome.status == failed.status == "failed" and "stopped after 0.5 s" in failed.reason and "--rerun failed" in failed.reason
+    untouched, _, count = runner.prepare(plan, None)
+    well &= count == 1 and request not in untouched and request in runner.prepare(plan, "failed")[0]
+    well &= work(request.folder) == 0
+    (request.folder / "log.txt").unlink()
+    tally("a run takes longer than --timeout", well and as_undisturbed(run, request.folder))
 
 
 def test_an_error_that_is_no_full_disk_stays_itself(tmp_path) -> None:
