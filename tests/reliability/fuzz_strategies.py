@@ -76,7 +76,7 @@ def changed(draw: Callable[..., Any], bases: Sequence[Any], junk: st.SearchStrat
     for _ in range(draw(st.integers(0, most))):
         there = places(value)
         if not there:
-            return draw(junk)
+            return copy.deepcopy(draw(junk))
         parent, key = draw(st.sampled_from(there))
         change = draw(st.sampled_from(["junk", "junk", "junk", "gone", "name", "copy", "wrap", "flat", "more", "type"]))
         if change == "gone":
@@ -93,13 +93,13 @@ def changed(draw: Callable[..., Any], bases: Sequence[Any], junk: st.SearchStrat
             parent[key] = next(iter(parent[key].values())) if isinstance(parent[key], dict) else parent[key][0]
         elif change == "more":
             if isinstance(parent, dict):
-                parent[draw(TEXTS)] = draw(junk)
+                parent[draw(TEXTS)] = copy.deepcopy(draw(junk))
             else:
-                parent.append(draw(junk))
+                parent.append(copy.deepcopy(draw(junk)))
         elif change == "type" and isinstance(parent[key], (str, int, float)):
             parent[key] = draw(st.sampled_from([str(parent[key]), [str(parent[key])], {str(parent[key]): 1}]))
         else:
-            parent[key] = draw(junk)
+            parent[key] = copy.deepcopy(draw(junk))
     return value
 
 
