@@ -38,7 +38,6 @@ from mmbench.plugins import catalogue
 from mmbench.reproduction.target import load_target
 from mmbench.resolve import load, resolve
 from mmbench.results.embeddings import Embeddings, read_diagnostics, read_embeddings, write_embeddings
-from mmbench.results.figures.epochs import read_epochs, series, terms_of
 from mmbench.results.predictions import read_predictions, write_predictions
 from mmbench.results.published import load_source
 from mmbench.results.rescore import rescore
@@ -549,8 +548,11 @@ _EPOCHS = b"".join(
         damaged([_EPOCHS], [*_JSON_WORDS, b"\n", b"\xe2\x80\xa8"])
         | st.lists(changed([json.loads(_EPOCHS.splitlines()[0])]).map(as_json), max_size=3).map(b"\n".join)
     ),
+    needs=("matplotlib",),
 )
 def epochs(content: bytes, folder: Path) -> None:
+    from mmbench.results.figures.epochs import read_epochs, series, terms_of
+
     put(folder / "seed-1", "epochs.jsonl", content)
     record = read_run(folder / "seed-1")
     found = read_epochs(record)

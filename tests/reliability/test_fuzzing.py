@@ -1,4 +1,4 @@
-"""Bytes and values that nobody chose: every reader ends in its value or in one clear error, in bounded time and memory
+"""Fuzzing: bytes and values that nobody chose.
 
 Each target of `fuzz_targets` is fed with a few dozen examples here, always the same ones; the long form feeds each for minutes, with new ones. A try
 is one example, and survives where nothing but the project's own errors comes out, within the seconds and the memory below, and what was read is
