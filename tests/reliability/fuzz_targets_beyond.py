@@ -383,7 +383,6 @@ _ARGUMENTS += [
     "a.yaml",
     "tiny.yaml",
     ".",
-    "/",
     "..",
     "missing",
     "decalign/table2",

@@ -154,6 +154,7 @@ def test_forward_hands_on(path):
         (b"a 1 2\nb 1 1e99\n", "line 2 holds '1e99'"),
         (b"a 1 2\nb 1  2\n", "line 2 holds"),
         (b"3 2\na 1 2\nb 1 2\n", "holds 2 words, not the 3 that its first line says"),
+        (b"2 %s\na 1 2\nb 1 2\n" % (b"9" * 5000), "line 1 holds no word and its numbers"),
         (b"PK\x03\x04 and more", "is a .zip; unpack it"),
         (gzip.compress(b"a 1 2\n" * 100, mtime=0)[:-9], "is damaged or cut short"),
         (b"\x1f\x8bnot gz", "is damaged or cut short"),

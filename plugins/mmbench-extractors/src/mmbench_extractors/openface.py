@@ -61,8 +61,10 @@ class OpenFaceCSV(PreparedFeatures):
         path = Path(path_or_text)
         found = _table(path, ["timestamp", "success", *self.names])
         times, success, values = found[:, 0], found[:, 1], found[:, 2:]
-        values = np.where((success > 0)[:, None] & np.isfinite(values), values, 0.0)  # (T, width)
-        return torch.from_numpy(values[self._rows(path, times)].astype(np.float32))
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)  # (T, width)
+        values = np.where((success > 0)[:, None] & np.isfinite(values), values, np.float32(0))
+        return torch.from_numpy(values[self._rows(path, times)])
 
     def _rows(self, path: Path, times: np.ndarray) -> np.ndarray:
         """Which row each frame is."""

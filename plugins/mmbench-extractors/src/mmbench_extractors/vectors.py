@@ -18,6 +18,8 @@ from mmbench.errors import DataError
 
 VERSION = 1
 """Version of the rules by which a file is read."""
+_DIGITS = 18
+"""Of a count in a head; longer ones are no counts, and Python reads no integer of more than 4300."""
 
 
 class WordVectors:
@@ -79,7 +81,7 @@ def _lines(path: Path) -> Iterator[Line]:
                 line = raw.rstrip(b" \r\n")
                 if place == 1:
                     fields = line.split(b" ")
-                    if len(fields) == 2 and all(field.isdigit() for field in fields):
+                    if len(fields) == 2 and all(field.isdigit() and len(field) <= _DIGITS for field in fields):
                         stated, width = int(fields[0]), int(fields[1])
                         continue
                 width = width or line.count(b" ")
