@@ -35,6 +35,7 @@ def main() -> None:
     import mmbench.data.importing
     import mmbench.metrics
     import mmbench.results.tables
+    import mmbench.runner
     import mmbench.training.loop
     import mmbench.worker  # noqa: F401
     from mmbench.plugins import catalogue
