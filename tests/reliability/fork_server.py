@@ -6,7 +6,7 @@ An order is a JSON line on standard input:
     log         file to which the process writes; null: a pipe that nobody reads, as when the one who started it has died
     signal      SIGKILL, SIGTERM or SIGINT, sent
     after       so many seconds after the start, or
-    step        right before the process takes its n-th step in `folder`: opens a file to write, fsyncs, renames, makes or removes something
+    step        right before the process takes its n-th step in `folder`: opens a file to write, writes to it, fsyncs, renames, makes, removes
     pause       for `mmbench.training.checkpoint.PAUSE`; null: as it is
     environment variables of the process
 
@@ -15,6 +15,7 @@ The answer is a JSON line: exit code (negative: the signal that ended it), the s
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import signal
@@ -23,7 +24,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-STEPS = {"open", "os.fsync", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
+STEPS = {"open", "opened", "os.fsync", "os.rename", "os.remove", "os.mkdir", "os.rmdir"}
 
 
 def main() -> None:
@@ -105,11 +106,17 @@ def child(order: dict[str, Any]) -> int:
 def count_steps(folder: str, last: int, number: int) -> None:
     """Send this process the signal right before its `last` step in `folder`. An fsync counts wherever it is: it names no file."""
     steps = 0
-    fsync = os.fsync
+    fsync, plain_open = os.fsync, open
 
     def told(handle: int) -> None:
         sys.audit("os.fsync", handle)
         fsync(handle)
+
+    def opened(path: Any, *arguments: Any, **options: Any) -> Any:
+        file = plain_open(path, *arguments, **options)
+        if file.writable():
+            sys.audit("opened", path)
+        return file
 
     def hear(event: str, arguments: Sequence[Any]) -> None:
         nonlocal steps
@@ -122,7 +129,7 @@ def count_steps(folder: str, last: int, number: int) -> None:
         if steps == last:
             os.kill(os.getpid(), number)
 
-    os.fsync = told
+    os.fsync, builtins.open = told, opened
     sys.addaudithook(hear)
 
 
