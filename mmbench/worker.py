@@ -72,6 +72,11 @@ def main(arguments: list[str] | None = None) -> int:
     except claims.ClaimedError:
         return BUSY
     except OSError as error:
+        if (status := stated(options.folder)[0]) in FINAL:  # it stands, and only what comes after it failed
+            with suppress(OSError):
+                if status == "done":
+                    (options.folder / "last.pt").unlink(missing_ok=True)
+            return EXIT[status]
         why = f"{error.filename or options.folder}: {error.strerror or error}"
         with suppress(OSError):
             _tell({"unwritten": why})
