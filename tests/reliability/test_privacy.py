@@ -70,8 +70,9 @@ def home(tmp_path_factory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**SECRETS, **NAMES, "HOME": str(folder)}.items():
             patch.setenv(name, value)
-        for name in ("MMBENCH_CACHE", "XDG_CACHE_HOME", "MMBENCH_DATA", "MMBENCH_TRACKERS", "MPLCONFIGDIR"):
+        for name in ("MMBENCH_CACHE", "XDG_CACHE_HOME", "MMBENCH_DATA"):
             patch.delenv(name, raising=False)
+        patch.setenv("MMBENCH_TRACKERS", "")  # which --track changes, so that it is put back
         patch.setenv("MPLCONFIGDIR", str(base / "fonts"))
         for place in (folder / "own", base / "scratch" / "canaryuser"):
             place.mkdir(parents=True)
