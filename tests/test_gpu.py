@@ -1,9 +1,14 @@
 """What only a GPU can show. Skipped, with the reason, where there is none."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
+import small_runs  # noqa: E402
 import toy_parts  # noqa: E402
 from mmbench.component import FitContext  # noqa: E402
 from mmbench.training.capture import CapturedStep  # noqa: E402
@@ -122,3 +127,14 @@ def test_a_step_that_waits_is_not_captured_and_says_where(toy_config, make_datas
     _, step, batches = steps_of(toy_config(losses=LOSSES, training={"batch_size": 8, "compile": True}), make_dataset())
     take(step, batches, 1)
     assert step.note().startswith("not captured: a step waits for the device at test_gpu.py:")
+
+
+def test_deterministic_runs_give_the_same_bytes_twice(tmp_path) -> None:
+    """Every registered model and loss under ``training.deterministic``, in two processes; what has no deterministic kernel says so both times."""
+    found = []
+    for name in ("first", "second"):
+        command = [sys.executable, small_runs.__file__, str(tmp_path / name), "--device", "cuda", "--strict"]
+        found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert found[0] == found[1]
+    print({label: made["reason"] for label, made in found[0].items() if "reason" in made})
+    assert any("predictions.csv.gz" in made for made in found[0].values())
