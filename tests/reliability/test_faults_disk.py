@@ -7,6 +7,7 @@ one error names the place, and once there is room the same command comes to the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import shutil
@@ -120,6 +121,21 @@ def test_a_run_whose_disk_is_full_at_any_step_goes_on(run, tmp_path, times, tall
             well &= "No space left" in why and str(folder.parent.name) in why
         well &= work(folder) == 0 and as_undisturbed(run, folder)
         tally("the disk is full at some step of a run", well)
+
+
+def test_a_checkpoint_finds_no_room_where_a_result_does(run, tmp_path, tally, monkeypatch) -> None:
+    """The run is interrupted, not failed, with the reason in its result."""
+    folder, path = again(run, tmp_path), tmp_path / "best.pt"
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_save", full)
+        code = work(folder)
+    record = read_result(folder)
+    well = (code, record.status) == (worker.EXIT["interrupted"], "interrupted") and "best.pt: the disk is full" in record.reason
+    tally("there is no room for a checkpoint", well and work(folder) == 0 and as_undisturbed(run, folder))
 
 
 def test_an_older_checkpoint_stands_when_a_newer_one_cannot_be_written(tmp_path, times, tally) -> None:
