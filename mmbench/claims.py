@@ -37,6 +37,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from mmbench.files import load_json
+
 CLAIM = "claim"
 BEAT = 30.0
 """Seconds between two signs of life."""
@@ -140,13 +142,13 @@ def owner_of(folder: Path) -> Owner | None:
         return None
     token = names[0].removesuffix(".json")
     try:
-        known = json.loads((place / names[0]).read_text(encoding="utf-8"))
+        known = load_json(place / names[0])
         host, boot, space, pid, born, since = (known[key] for key in ("host", "boot", "space", "pid", "born", "since"))
         if all(isinstance(text, str) for text in (host, boot, space, born, since)) and isinstance(pid, int) and 0 < pid < 1 << 31:
             return Owner(token, host, boot, space, pid, born, since, beat)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     return Owner(token, "", "", "", 0, "", "", beat)  # damaged: known by its signs of life alone
 

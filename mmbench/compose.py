@@ -13,6 +13,8 @@ from mmbench.errors import ConfigError
 from mmbench.files import shipped
 from mmbench.strict_yaml import Document, Location, Mark, load_document, parse
 
+MOST_FILES = 100
+"""Files that one config may be made of, each counted as often as it is named: ten that name one another ten times each have no end."""
 MOST_SEEDS = 10_000
 _SEEDS = re.compile("([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
@@ -34,21 +36,24 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
 
 def compose(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The merged content of a file and all that it extends, with the ``--set`` options applied last."""
-    document = _extended(path, ())
+    document = _extended(path, (), [])
     for override in overrides:
         _apply(document, override)
     return document
 
 
-def _extended(path: Path, stack: tuple[Path, ...]) -> Document:
+def _extended(path: Path, stack: tuple[Path, ...], read: list[Path]) -> Document:
     path = path if path.is_absolute() else Path(path)
     resolved = path.resolve()
     if resolved in stack:
         chain = " -> ".join(file.name for file in (*stack[stack.index(resolved) :], resolved))
         raise ConfigError(f"{path}: 'extends' goes in a circle: {chain}")
+    read.append(path)
+    if len(read) > MOST_FILES:
+        raise ConfigError(f"{path}: 'extends' leads to more than {MOST_FILES} files")
     own = load_document(path)
     if own.value is None:
-        own = Document({}, own.marks)
+        own = Document({}, {(): Mark(str(path))})
     if not isinstance(own.value, dict):
         raise ConfigError(f"{path}: a config is a mapping of keys to values, not a {type(own.value).__name__}")
     bases = own.value.pop("extends", [])
@@ -61,7 +66,7 @@ def _extended(path: Path, stack: tuple[Path, ...]) -> Document:
             file = find_config(base, path.parent)
         except ConfigError as error:
             raise ConfigError(f"{own.mark(('extends', i))}: extends: {error}") from None
-        merged = _merge(merged, _extended(file, (*stack, resolved)))
+        merged = _merge(merged, _extended(file, (*stack, resolved), read))
     return _merge(merged, own)
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 
 def printable(line: str) -> str:
     """A line in which whatever a terminal would obey (from a stranger's file) stands as its escape."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    return line if line.isprintable() else "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+
+
+def shown(text: str) -> str:
+    """Text of several lines as `printable` has each; lines stay lines. Whatever goes to a terminal goes through it, and is not changed before."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def told(text: str, most: int = 4000) -> str:
+    """An error as it is shown: each line neutral, and cut where a name in it is endless."""
+    lines = [line if len(line) <= most else f"{line[:most]} ... ({len(line) - most} more characters)" for line in text.splitlines()]
+    return "\n".join(f"error: {printable(line)}" for line in lines)
 
 
 class MmbenchError(Exception):

@@ -7,12 +7,19 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import IO, Any
 
 from mmbench.errors import ConfigError
 
+MOST_NESTED = 64
+"""Lists and objects of JSON in each other. What is written here nests to ten."""
+MOST_TEXT = 256 << 20
+"""Bytes of a text that is read whole."""
+ROOM, RATIO = 256 << 20, 200
+"""An archive may always unpack to the former, and beyond it to so many times its own size; deflate reaches 1000 on what is made to hurt."""
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -101,6 +108,35 @@ def in_bytes(count: int) -> str:
     return f"{size:.4g} GB"
 
 
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """The text of a file. OSError: it cannot be read. ValueError: it is no file (a pipe would be waited for), too large, or not UTF-8."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no file" if not stat.S_ISDIR(status.st_mode) else "it is a folder")
+    if status.st_size > most:
+        raise ValueError(f"it has {in_bytes(status.st_size)}, more than the {in_bytes(most)} that are read")
+    return path.read_text(encoding="utf-8")
+
+
+LONGEST_NAME = 200
+"""Bytes of a part of a path that comes from a file; file systems have 255, of which endings take some."""
+
+
+def check_name(name: str) -> None:
+    """ValueError: it is not one plain part of a path that stays in its folder. `PureWindowsPath` knows both separators, drives and roots."""
+    if not name:
+        raise ValueError("is empty")
+    if name in {".", ".."} or "\0" in name or PureWindowsPath(name).name != name:
+        raise ValueError(f"{name!r:.80} is a path; it must be a plain name")
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        raise ValueError(f"{name!r:.80}... has {len(name)} characters, more than the name of a file may have")
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Whether what an archive of `packed` bytes unpacks to is more than data can be."""
+    return unpacked > ROOM and unpacked > RATIO * packed
+
+
 def write(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None:
     """Write bytes, text, or whatever a function writes to a binary file, atomically."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -148,18 +184,33 @@ def sealed(document: Mapping[str, Any]) -> bool:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object as it was written; empty where there is none, or it is damaged."""
     try:
-        found = parse_json(path.read_text(encoding="utf-8"))
+        found = load_json(path)
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and sealed(found) else {}
 
 
+def load_json(path: Path) -> Any:
+    """The value of a JSON file. OSError: it cannot be read. ValueError: it is no JSON, or nested too deeply, or too large, or no file."""
+    return parse_json(read_text(path))
+
+
 def parse_json(text: str) -> Any:
     """The value of a JSON text; an integer beyond 24 digits is a float, since one of any length would overflow wherever it is computed with.
 
-    ValueError, RecursionError: it is none.
+    ValueError: it is none, or nests deeper than `MOST_NESTED`, which other code would end on later.
     """
-    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 25 else float(digits))
+    try:
+        value = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 25 else float(digits))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [value]
+    for _ in range(MOST_NESTED):
+        inner = (each.values() if isinstance(each, dict) else each if isinstance(each, list) else () for each in level)
+        level = [item for items in inner for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")
 
 
 def without_nan(value: Any) -> Any:

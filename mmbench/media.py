@@ -23,6 +23,14 @@ VERSION = 1
 INSTALL_AUDIO = "pip install 'mmbench-extractors[audio]'"
 INSTALL_VIDEO = "pip install 'mmbench-extractors[video]'"
 _SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg")
+MOST_SAMPLES = 1 << 29
+"""Numbers of a sound that is decoded: three hours at 48 kHz. A file of a kilobyte can say that it has more."""
+RATES = range(1000, 768_001)
+"""Samples per second that a sound can have: resampling takes memory by the rate."""
+MOST_PIXELS = 1 << 26
+"""Of one image: twice what 8K has."""
+LONGEST = 6 * 3600
+"""Seconds of a video: an image that is shown for longer is repeated for as long as its file says."""
 _STREAMED = 0x7F000000  # a size that large stands in a .wav or .avi whose writer did not know it
 
 
@@ -73,12 +81,14 @@ def read_frames(path: Path, fps: float) -> Iterator[np.ndarray]:
                 stream.thread_type = "NONE"
                 step, shown, count = 1 / Fraction(fps).limit_denominator(100_000), None, 0
                 for frame, start in _timed(av, container, stream):
+                    _check_end(start)
                     while shown is not None and count * step < start:
                         yield _image(shown)
                         count += 1
                     shown = frame
                 if shown is None:
                     raise ValueError("holds no pictures")
+                _check_end(start + _duration(shown, stream))
                 while not count or count * step < start + _duration(shown, stream):
                     yield _image(shown)
                     count += 1
@@ -109,7 +119,10 @@ def pyav() -> Any:
 def _with_soundfile(library: Any, file: IO[bytes], seconds: float | None) -> tuple[np.ndarray, int]:
     try:
         with library.SoundFile(file) as sound:
-            rate = int(sound.samplerate)
+            rate = _rate(sound.samplerate)
+            stated = sound.frames if seconds is None else min(sound.frames, int(seconds * rate) + 1)
+            if stated * sound.channels > MOST_SAMPLES:
+                raise ValueError(f"says that it has {stated} samples of {sound.channels} channels, more than are read; cut it")
             return sound.read(-1 if seconds is None else int(seconds * rate) + 1, dtype="float32", always_2d=True), rate
     except (library.SoundFileError, RuntimeError) as error:
         raise ValueError(f"cannot be decoded: {getattr(error, 'error_string', None) or error}") from None
@@ -121,16 +134,25 @@ def _with_pyav(av: Any, file: IO[bytes], seconds: float | None) -> tuple[np.ndar
             raise ValueError("has no sound; take a file that has, or leave audio out")
         stream = container.streams.audio[0]
         stream.thread_type = "NONE"
-        rate, blocks, count = int(stream.rate), [np.zeros((0, 1), np.float32)], 0
+        rate, blocks, count = _rate(stream.rate), [np.zeros((0, 1), np.float32)], 0
         most = None if seconds is None else int(seconds * rate) + 1
         planes = av.AudioResampler(format="fltp")  # floats, whatever the codec gives; rate and channels stay
         for frame in _decoded(av, container, stream):
             for plane in planes.resample(frame):
                 blocks.append(plane.to_ndarray().mean(axis=0)[:, None])  # (n, 1)
                 count += len(blocks[-1])
+                if count > MOST_SAMPLES:
+                    raise ValueError(f"has more than {MOST_SAMPLES} samples; cut it")
             if most is not None and count >= most:
                 break
         return np.concatenate(blocks)[:most], rate
+
+
+def _rate(stated: int | None) -> int:
+    """Samples per second. ValueError: none that a sound can have."""
+    if stated is None or int(stated) not in RATES:
+        raise ValueError(f"says that it has {stated} samples per second, as no sound has; convert it anew from its source")
+    return int(stated)
 
 
 def _opened(av: Any, file: IO[bytes]) -> Any:
@@ -162,8 +184,15 @@ def _duration(frame: Any, stream: Any) -> Fraction:
     return own or 1 / Fraction(stream.average_rate or 25)
 
 
+def _check_end(end: Fraction) -> None:
+    if end > LONGEST:
+        raise ValueError(f"says that it has an image at {float(end):.6g} s, and videos of up to {LONGEST} s are read; cut it")
+
+
 def _image(frame: Any) -> np.ndarray:
     """(H, W, 3) uint8, upright: phones store pictures as the sensor lies and say by how much to turn them."""
+    if frame.width * frame.height > MOST_PIXELS:
+        raise ValueError(f"has images of {frame.width} x {frame.height}, larger than are read; convert it to a smaller size")
     turns = round(frame.rotation / 90) % 4 if hasattr(frame, "rotation") else 0
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 

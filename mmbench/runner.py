@@ -14,7 +14,7 @@ from mmbench.claims import CLAIM, ClaimedError, claim
 from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
-from mmbench.errors import ConfigError, DataError
+from mmbench.errors import ConfigError, DataError, printable
 from mmbench.files import read_json, write, write_sealed, writing
 from mmbench.plugins import catalogue
 from mmbench.privacy import portable, told_path
@@ -197,7 +197,7 @@ def _cleared(folder: Path, rerun: str) -> str:
 def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
     content = portable({**row.resolved.to_dict(), **changes, "row": row.name})
     content["data"]["path"] = content["data"]["path"] and told_path(content["data"]["path"])  # no part of the fingerprint
-    path, text = folder / "config.yaml", f"{comment}\n{dump(content)}"
+    path, text = folder / "config.yaml", f"{printable(comment)}\n{dump(content)}"
     with writing(folder, "choose another folder with --out"):
         if not path.is_file() or path.read_bytes() != text.encode():  # a run that goes on may be reading it
             write(path, text)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from mmbench.errors import ConfigError
+from mmbench.files import read_text
 
 Location = tuple[str | int, ...]
 
@@ -46,6 +47,10 @@ class Document:
         return Mark("config")
 
 
+MOST_TEXT = 16 << 20
+"""Bytes of a YAML file. The largest that anyone wrote for this has some ten thousand."""
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own class attribute)
 
@@ -72,11 +77,13 @@ def load(path: Path) -> Any:
 def load_document(path: Path) -> Document:
     """The value of a YAML file with the marks of its keys. Raises `ConfigError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MOST_TEXT)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a UTF-8 text file") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
     return parse(text, str(path))
 
 
@@ -110,12 +117,14 @@ def _refuse_tags_and_aliases(text: str, source: str) -> None:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ConfigError(f"{place}: anchors and aliases are not supported; use 'extends' to share settings")
         if tag := getattr(event, "tag", None):
-            raise ConfigError(f"{place}: the tag {tag!r} is not allowed in a config")
+            raise ConfigError(f"{place}: the tag {tag!r:.80} is not allowed in a config")
 
 
 def _construct(node: yaml.Node | None, location: Location, source: str, marks: dict[Location, Mark]) -> Any:
     if node is None:
         return None
+    if len(location) > _DEEPEST:
+        raise RecursionError
     here = Mark(source, node.start_mark.line + 1, node.start_mark.column + 1)
     marks.setdefault(location, here)
     if isinstance(node, yaml.MappingNode):
@@ -133,7 +142,7 @@ def _mapping(node: yaml.MappingNode, location: Location, source: str, marks: dic
             raise ConfigError(f"{mark}: a key must be a plain word")
         key = key_node.value
         if key in result:
-            raise ConfigError(f"{mark}: the key {key!r} stands twice in one mapping (first at line {marks[(*location, key)].line})")
+            raise ConfigError(f"{mark}: the key {key!r:.80} stands twice in one mapping (first at line {marks[(*location, key)].line})")
         marks[(*location, key)] = mark
         result[key] = _construct(value_node, (*location, key), source, marks)
     return result

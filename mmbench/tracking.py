@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from mmbench.component import TrackedRun, Tracker
-from mmbench.errors import PluginError
+from mmbench.errors import PluginError, shown
 from mmbench.plugins import Catalogue, catalogue, one_line
 
 VARIABLE = "MMBENCH_TRACKERS"
@@ -91,7 +91,7 @@ class Tracking:
         except (Exception, SystemExit) as error:
             self.trackers.pop(name, None)
             self.warnings.append(f"tracker {name!r} could not {what} and is switched off for this run: {one_line(error)[:300]}")
-            print(f"warning: {self.warnings[-1]}", file=sys.stderr, flush=True)
+            print(shown(f"warning: {self.warnings[-1]}"), file=sys.stderr, flush=True)
 
 
 def values(entry: Mapping[str, Any]) -> dict[str, float]:

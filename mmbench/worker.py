@@ -24,7 +24,7 @@ from typing import Any
 from mmbench import claims, tracking
 from mmbench.component import TrackedRun
 from mmbench.config import NUMBERS
-from mmbench.errors import MmbenchError, RunError
+from mmbench.errors import MmbenchError, RunError, told
 from mmbench.files import file_digest, no_room, read_json, write, write_sealed
 from mmbench.plugins import catalogue, one_line
 from mmbench.privacy import SharedStream, shared
@@ -97,7 +97,7 @@ def _prepare(folder: Path, device: str, parent: int) -> int:
         (resolved,) = load(folder / "config.yaml")
         prepare(open_data(resolved), ("train", "valid", "test"), build_encoders(resolved), _device(device))
     except MmbenchError as error:
-        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        print(told(str(error)), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT["interrupted"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import sys
 from importlib import import_module
 
 import click
 
 from mmbench import __version__
-from mmbench.errors import DataError, MmbenchError, printable
+from mmbench.errors import DataError, MmbenchError, shown, told
 
 VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
@@ -68,12 +69,14 @@ def main() -> None:
         click.echo(error.format_message())
         sys.exit(0)
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        click.echo(shown(text.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)
     except MmbenchError as error:
-        click.echo("\n".join(f"error: {printable(line)}" for line in str(error).splitlines()), err=True)
+        click.echo(told(str(error)), err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
@@ -81,9 +84,9 @@ def main() -> None:
     except OSError as error:
         if error.errno not in UNWRITABLE and error.filename is None:
             raise
-        name = "the output" if error.filename is None else printable(str(error.filename))
+        name = "the output" if error.filename is None else str(error.filename)
         if error.errno not in UNWRITABLE:  # of a file or folder of the user's, wherever it is looked at: of a name that is too long, for one
-            click.echo(f"error: {name}: {error.strerror}", err=True)
+            click.echo(told(f"{name}: {error.strerror}"), err=True)
             sys.exit(DataError.exit_code)
         with contextlib.suppress(OSError):  # of a disk that is full, read-only or damaged
             click.echo(f"error: {name}: cannot be written: {error.strerror}; when that is mended, give the same command again", err=True)

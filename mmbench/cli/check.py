@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmbench.cli.options import experiment_options
+from mmbench.cli.terminal import say
 from mmbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
     first = (runnable or cells)[0]
     refused = len(rows) - len(_apart(runnable))
     sweep = f", a sweep of {len(rows)} cells" + f", of which {refused} are refused" * bool(refused)
-    click.echo(f"config      {config}: valid" + sweep * (len(rows) > 1))
+    say(f"config      {config}: valid" + sweep * (len(rows) > 1))
     for line in _components(_apart(runnable or cells), runnable or cells):
-        click.echo(line)
+        say(line)
     refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
     problems = [*dict.fromkeys(refusals), *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
     dataset = None
@@ -55,8 +56,8 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
         for cell in _apart(runnable):
             _build(cell, dataset if cell is first else None, data_root)
     for problem in problems:
-        click.echo(f"cannot run  {problem}")
-    click.echo("This experiment cannot be run yet." if blocked else "This experiment can be run.")
+        say(f"cannot run  {problem}")
+    say("This experiment cannot be run yet." if blocked else "This experiment can be run.")
     if not runnable:
         sys.exit(2)
 
@@ -123,20 +124,20 @@ def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> 
     dataset = open_data(resolved, data_root)
     record, manifest = dataset.record, resolved.manifest
     source = "SIMULATED" if record.get("simulated") else record.get("source")
-    click.echo(f"data        {resolved.protocol.get('protocol_title') if len(parts) > 1 else manifest.title}: {source}")
+    say(f"data        {resolved.protocol.get('protocol_title') if len(parts) > 1 else manifest.title}: {source}")
     if manifest.protocol:
         which = f", part {manifest.part} of {len(manifest.parts)}" if len(parts) == 1 else f", {len(parts)} parts, averaged in tables" * bool(parts)
-        click.echo(f"            protocol {manifest.protocol}{which}")
+        say(f"            protocol {manifest.protocol}{which}")
     found = {part.manifest.part: open_data(part, data_root) for part in parts} if len(parts) > 1 else {"": dataset}
     for part, each in found.items():
         sizes = ", ".join(f"{name} {len(split)}" for name, split in each.splits.items())
-        click.echo(f"            {part}{': ' * bool(part)}{sizes}; splits {resolved.experiment.data.splits}")
+        say(f"            {part}{': ' * bool(part)}{sizes}; splits {resolved.experiment.data.splits}")
     inputs = dataset.input_spec()
     for name, spec in [*inputs.modalities.items(), *((f"{name}_context", spec) for name, spec in inputs.contexts.items())]:
         size = {"features": f", width {spec.size}", "tokens": f", ids below {spec.size}", "waveform": ""}[spec.kind]
-        click.echo(f"            {name}: {spec.kind}{size}, " + (f"longest {spec.length}" if spec.length else "raw text"))
+        say(f"            {name}: {spec.kind}{size}, " + (f"longest {spec.length}" if spec.length else "raw text"))
     for warning in dict.fromkeys(warning for each in found.values() for warning in each.record.get("warnings", ())):
-        click.echo(f"            warning: {warning}")
+        say(f"            warning: {warning}")
     return dataset
 
 
@@ -149,10 +150,10 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
         counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
         refused = sum(bool(row.refusal) for row in rows)
         floors = sum(row.floor for row in rows)
-        click.echo(f"runs        {plan.folder}: {len(rows) - refused - floors} configurations and {floors} floors")
+        say(f"runs        {plan.folder}: {len(rows) - refused - floors} configurations and {floors} floors")
         for line in plan.parts:
-            click.echo(f"            {line}")
-        click.echo("            " + ", ".join(f"{count} runs {state}" for state, count in counts.items()))
+            say(f"            {line}")
+        say("            " + ", ".join(f"{count} runs {state}" for state, count in counts.items()))
         return
     if plan.parts:
         _runs_by_part(plan)
@@ -160,22 +161,22 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
     for row in plan.rows:
         states = {seed: run_status(folder) or "to do" for other, seed, folder in plan.runs() if other is row}
         shown = f"{row.name}: " if len(cells) > 1 and not row.floor else ""
-        click.echo(f"runs        {shown}{row.folder}{'  (floor)' * row.floor}")
-        click.echo("            " + (", ".join(f"seed {seed}: {state}" for seed, state in states.items()) or f"incompatible: {row.refusal}"))
+        say(f"runs        {shown}{row.folder}{'  (floor)' * row.floor}")
+        say("            " + (", ".join(f"seed {seed}: {state}" for seed, state in states.items()) or f"incompatible: {row.refusal}"))
 
 
 def _runs_by_part(plan: Plan) -> None:
     """A line for each configuration, its parts together."""
     from mmbench.runner import run_status
 
-    click.echo(f"runs        {plan.folder}: {'; '.join(plan.parts)}")
+    say(f"runs        {plan.folder}: {'; '.join(plan.parts)}")
     counts: dict[tuple[str, bool], Counter[str]] = {(row.name, row.floor): Counter() for row in plan.rows}
     for row, _, folder in plan.runs():
         counts[row.name, row.floor][run_status(folder) or "to do"] += 1
     refused = {(row.name, row.floor): f"incompatible: {row.refusal}" for row in plan.rows if row.refusal}
     for (name, floor), states in counts.items():
         shown = ", ".join(f"{count} {state}" for state, count in states.items())
-        click.echo(f"            {name}{' (floor)' * floor}: {shown or refused[name, floor]}")
+        say(f"            {name}{' (floor)' * floor}: {shown or refused[name, floor]}")
 
 
 def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
@@ -197,12 +198,12 @@ def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     train = TensorSplit(two.splits["train"], torch.device("cpu"))
     network.on_fit_start(FitContext(train.size, train.target, resolved.experiment.training.epochs))
     if resolved.experiment.row:
-        click.echo(f"cell        {resolved.experiment.row}")
+        say(f"cell        {resolved.experiment.row}")
     for name, parameters in network.groups().items():
-        click.echo(f"parameters  {name}: {sum(p.numel() for p in parameters):,}")
+        say(f"parameters  {name}: {sum(p.numel() for p in parameters):,}")
     if network.adapters is not None:
         for part in network.adapters.describe():
-            click.echo(f"adapter     {part['field']}: {part['kind']}, {part['parameters']:,} parameters")
+            say(f"adapter     {part['field']}: {part['kind']}, {part['parameters']:,} parameters")
     network.train()
     seed_everything(resolved.experiment.seeds[0], "dropout", 1)
     batch = train.batch(torch.arange(train.size))
@@ -212,10 +213,10 @@ def _build(resolved: Resolved, dataset: Any, data_root: Path | None) -> None:
     total = torch.stack(list(terms.values())).sum()
     if total.requires_grad:
         total.backward()
-    click.echo("two samples " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
+    say("two samples " + ", ".join(f"{name} {value.item():.4g}" for name, value in terms.items()))
     if norms:
-        click.echo("gradients   at encoded: " + ", ".join(f"{name.removeprefix('gradient.')} {value.item():.4g}" for name, value in norms.items()))
+        say("gradients   at encoded: " + ", ".join(f"{name.removeprefix('gradient.')} {value.item():.4g}" for name, value in norms.items()))
     for name, module in network.adapters.named_children() if network.adapters is not None else ():
         parameters = [p for p in module.parameters() if p.requires_grad]
         if parameters and all(p.grad is None for p in parameters):
-            click.echo(f"warning     adapter {name}: no loss here trains it, so that it stays as random as it starts")
+            say(f"warning     adapter {name}: no loss here trains it, so that it stays as random as it starts")

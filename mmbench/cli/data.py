@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mmbench.cli.terminal import json_text, say
 from mmbench.errors import ConfigError, DataError
 
 _ROOT = click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
@@ -26,12 +27,12 @@ def list_() -> None:
     for name in list_manifests():
         manifest = load_manifest(name)
         sizes = ", ".join(f"{key} {split.size}" for key, split in manifest.splits.items())
-        click.echo(f"{name:<10}{manifest.title}: {manifest.task}; {sizes}")
-        click.echo(f"{'':<10}{manifest.licence} {manifest.source}")
+        say(f"{name:<10}{manifest.title}: {manifest.task}; {sizes}")
+        say(f"{'':<10}{manifest.licence} {manifest.source}")
         if manifest.protocols:
-            click.echo(f"{'':<10}protocols: {', '.join(_protocol(name, each) for each in manifest.protocols)}")
+            say(f"{'':<10}protocols: {', '.join(_protocol(name, each) for each in manifest.protocols)}")
         if manifest.downloads:
-            click.echo(f"{'':<10}mmbench data fetch {name}: {', '.join(each.file for each in manifest.downloads)}")
+            say(f"{'':<10}mmbench data fetch {name}: {', '.join(each.file for each in manifest.downloads)}")
 
 
 def _protocol(name: str, protocol: str) -> str:
@@ -52,16 +53,13 @@ def check(what: str, name: str | None, overrides: tuple[str, ...], as_json: bool
 
     Ends with exit code 3 if its splits are not the published ones.
     """
-    import json
-
     from mmbench.data.checks import describe, examine, facts
     from mmbench.data.manifest import load_manifest
-    from mmbench.files import without_nan
 
     config = _config(what, name, overrides)
     dataset, problems = examine(config, data_root)
     found = facts(dataset, load_manifest(config.name, config.protocol, config.part), problems)
-    click.echo(json.dumps(without_nan(found), indent=1, ensure_ascii=False, allow_nan=False) if as_json else describe(found))
+    say(json_text(found) if as_json else describe(found))
     if problems and config.splits == "published":
         raise DataError("; ".join(problems))
 
@@ -85,20 +83,20 @@ def fetch(name: str, files: tuple[str, ...], out: Path | None, data_root: Path |
         raise ConfigError(f"{name} has no download {', '.join(unknown)}; it has {', '.join(offered) or 'none'}")
     for each in [offered[file] for file in files or offered]:
         line = fetching.ProgressLine(sys.stderr)
-        click.echo(f"{each.url}{f' ({each.notes})' if each.notes else ''}", err=True)
+        say(f"{each.url}{f' ({each.notes})' if each.notes else ''}", err=True)
         try:
             found = fetching.fetch(each, folder, line)
         except KeyboardInterrupt:
             line.end()
-            click.echo(f"interrupted: what came so far is kept as {folder / each.file}.part; the same command goes on if the server can", err=True)
+            say(f"interrupted: what came so far is kept as {folder / each.file}.part; the same command goes on if the server can", err=True)
             raise
         finally:
             line.end()
         published = "as published" if each.sha256 else "nobody published one"
-        click.echo(f"{found.path}: {'is already there' if found.there else 'fetched'}; sha256 {found.sha256} ({published})")
+        say(f"{found.path}: {'is already there' if found.there else 'fetched'}; sha256 {found.sha256} ({published})")
         if step := fetching.next_step(found.path):
-            click.echo(step)
-    click.echo(f"{'' if offered else f'{name} offers no plain download. '}{fetching.instructions(manifest, folder)}")
+            say(step)
+    say(f"{'' if offered else f'{name} offers no plain download. '}{fetching.instructions(manifest, folder)}")
 
 
 @command.command()
@@ -115,9 +113,9 @@ def simulate(name: str, samples: int | None, seed: int | None, features: str | N
 
     store = make(load_manifest(name), samples, SEED if seed is None else seed, features, out)
     sizes = ", ".join(f"{split} {len(part['ids'])}" for split, part in store.document["splits"].items())
-    click.echo(f"SIMULATED {name} ({store.document['layout']}; {sizes}): {store.folder}")
-    click.echo(f"true factors, for mmbench.data.simulate.load_factors: {', '.join(load_factors(store)['train'])}")
-    click.echo(f"use it with --set data.path={store.folder.resolve()}" if out else "use it with --set data.simulated=true")
+    say(f"SIMULATED {name} ({store.document['layout']}; {sizes}): {store.folder}")
+    say(f"true factors, for mmbench.data.simulate.load_factors: {', '.join(load_factors(store)['train'])}")
+    say(f"use it with --set data.path={store.folder.resolve()}" if out else "use it with --set data.simulated=true")
 
 
 @command.command()
@@ -130,10 +128,10 @@ def new(folder: Path, name: str | None) -> None:
     path, manifest = write_manifest(folder, name)
     kind = f"classes {', '.join(manifest.classes)}" if manifest.classes else "labels in [{:g}, {:g}]".format(*(manifest.label_range or (0, 0)))
     sizes = ", ".join(f"{split} {part.size}" for split, part in manifest.splits.items())
-    click.echo(f"{path}: {manifest.name}, {manifest.task}, {kind}; {', '.join(manifest.modalities)}; {sizes}")
-    click.echo(f"metrics: {', '.join(manifest.metrics)}")
-    click.echo(f"look at it with: mmbench data check {path}")
-    click.echo(f"use it with: mmbench run CONFIG --set data.name={path}")
+    say(f"{path}: {manifest.name}, {manifest.task}, {kind}; {', '.join(manifest.modalities)}; {sizes}")
+    say(f"metrics: {', '.join(manifest.metrics)}")
+    say(f"look at it with: mmbench data check {path}")
+    say(f"use it with: mmbench run CONFIG --set data.name={path}")
 
 
 @command.command("import")
@@ -156,9 +154,9 @@ def import_(path: Path, name: str, form: str | None, overrides: tuple[str, ...],
         chosen = config.model_copy(update={"part": part})
         done = import_dataset(chosen, data_root, replace)
         held = chosen.model_copy(update={"path": str(done.folder), "format": None})
-        click.echo(describe(examine(held, data_root)[0]))
+        say(describe(examine(held, data_root)[0]))
         what = f"{manifest.name} {part}" if part else manifest.name
-        click.echo(f"imported {what}: {done.folder}" if done.new else f"{done.folder} holds {what} from this source already; nothing was done")
+        say(f"imported {what}: {done.folder}" if done.new else f"{done.folder} holds {what} from this source already; nothing was done")
 
 
 @command.command()
@@ -180,7 +178,7 @@ def export(what: str, name: str | None, form: str, out: Path, overrides: tuple[s
         raise DataError(f"{source.path}: {'; '.join(problems)}. --set data.splits=own exports it all the same")
     write_mmsa(source.store, out, source.manifest)
     sizes = ", ".join(f"{split} {len(part['ids'])}" for split, part in source.store.document["splits"].items())
-    click.echo(f"wrote {out}: {source.manifest.name}, {source.store.document['layout']}; {sizes}")
+    say(f"wrote {out}: {source.manifest.name}, {source.store.document['layout']}; {sizes}")
 
 
 def _config(what: str, name: str | None, overrides: tuple[str, ...]) -> Any:

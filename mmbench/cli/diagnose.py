@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmbench.cli.embed import check_target, finished, opening_options
+from mmbench.cli.terminal import json_text, say
 from mmbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -72,15 +72,15 @@ def command(
             document = without_nan(diagnose(opened, fill, draws, data_root))
             with writing(path):
                 write_json(path, document)
-            click.echo(f"wrote {path}", err=True)
+            say(f"wrote {path}", err=True)
         for note in document["about"]["notes"]:
-            click.echo(f"note: seed {record.seed} of {record.label}: {note}", err=True)
+            say(f"note: seed {record.seed} of {record.label}: {note}", err=True)
         documents.append(document)
     if format_ == "json":
-        click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=1, ensure_ascii=False))
+        say(json_text(documents if len(documents) > 1 else documents[0]))
     else:
         known = known_metrics(records)
-        click.echo("\n".join(report(group, known, metric) for group in by_data(documents)), nl=False)
+        say("\n".join(report(group, known, metric) for group in by_data(documents)), nl=False)
 
 
 def _stored(path: Path, record: RunRecord, options: dict[str, Any]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmbench.cli.options import device_option
+from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def finished(folder: Path) -> list[RunRecord]:
     if not done:
         raise ConfigError("\n".join([f"{folder}: no run here is done", *others]))
     for line in others:
-        click.echo(f"left out: {line}", err=True)
+        say(f"left out: {line}", err=True)
     return done
 
 
@@ -92,10 +93,10 @@ def command(run: Path, splits: tuple[str, ...], device: str, data_root: Path | N
     for record in records:
         opened = open_run(record.folder, where, data_root, overrides, record)
         for note in opened.notes:
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         for split in dict.fromkeys(splits):
             path = out or embeddings_path(record, split)
             found = represent(opened, split)
             with writing(path):
                 write_embeddings(path, found)
-            click.echo(f"wrote {path} ({len(found.ids)} samples{', SIMULATED data' * found.simulated})")
+            say(f"wrote {path} ({len(found.ids)} samples{', SIMULATED data' * found.simulated})")

@@ -15,9 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from mmbench.claims import Owner, clock, owner_of, take_over
+from mmbench.cli.terminal import redraw, say
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def need_torch() -> None:
 
 def prepare_encoders(folder: Path, device: str) -> int:
     """Get what the run of this folder shares with others: weights, and the features of frozen encoders. Returns the exit code."""
-    click.echo(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
+    say(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
     command = [sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--parent", str(os.getpid()), "--prepare"]
     return subprocess.run(command, check=False).returncode
 
@@ -54,7 +53,7 @@ def take_over_runs(plan: Plan) -> None:
     """Take the runs of a plan from processes of other machines that have been silent for long; a line for each."""
     for row, seed, folder in plan.runs():
         if owner := take_over(folder):
-            click.echo(f"{row.name} seed {seed}: taken over from {owner}")
+            say(f"{row.name} seed {seed}: taken over from {owner}")
 
 
 def execute(requests: Sequence[RunRequest], jobs: int | None, timeout: float | None = None) -> Execution:
@@ -87,7 +86,7 @@ def execute(requests: Sequence[RunRequest], jobs: int | None, timeout: float | N
     for number, handler in before.items():
         signal.signal(number, handler)
     if executor.stopping:
-        click.echo(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
+        say(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, executor.stopping)
 
 
@@ -112,7 +111,7 @@ class Waiting:
             elif state == "silent":
                 silent += 1
                 quiet = f"no sign of life for {owner.quiet(now())} from {owner}"
-                click.echo(f"{run.label}: {quiet}; if it is gone, the same command with --take-over goes on", err=True)
+                say(f"{run.label}: {quiet}; if it is gone, the same command with --take-over goes on", err=True)
             else:
                 left.append(run)
                 self._owners.append(owner)
@@ -123,7 +122,7 @@ class Waiting:
         """Tell who is waited for."""
         owners = list(dict.fromkeys(map(str, self._owners)))
         who = "; ".join(owners[:3]) + f"; and {len(owners) - 3} more" * (len(owners) > 3)
-        click.echo(f"waiting for {len(self.runs)} run{'s' * (len(self.runs) > 1)} that others execute ({who}); Ctrl-C ends the waiting")
+        say(f"waiting for {len(self.runs)} run{'s' * (len(self.runs) > 1)} that others execute ({who}); Ctrl-C ends the waiting")
         return True
 
 
@@ -144,9 +143,7 @@ class Display:
         self.last[request.folder] = told
         self.running[request.folder] = f"{request.label} {told['epoch']}/{told['of']}"
         if self.live:
-            line = " | ".join(self.running.values())
-            width = shutil.get_terminal_size()[0]
-            click.echo(f"\r\033[K{line[: width - 1]}", nl=False)
+            redraw(" | ".join(self.running.values()), shutil.get_terminal_size()[0])
 
     def outcome(self, outcome: Any) -> None:
         """Hear of the end of a run."""
@@ -160,5 +157,6 @@ class Display:
             shown = f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"
             detail = f"  epoch {told['epoch']}/{told['of']}  valid {told.get('metric')} {shown}  {time.monotonic() - self.started[folder]:.1f} s"
         reason = f"  {outcome.reason}" if outcome.reason else ""
-        clear = "\r\033[K" if self.live else ""
-        click.echo(f"{clear}[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")
+        if self.live:
+            redraw("", 1)
+        say(f"[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")

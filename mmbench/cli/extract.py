@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from mmbench.cli.terminal import say
+
 _SHOWN = 10
 
 
@@ -56,40 +58,40 @@ def command(
     _summary(outcome)
     for written in outcome.written:
         for notice in written.store.document["notices"]:
-            click.echo(f"notice: {notice['modality']}: {notice['text']}")
+            say(f"notice: {notice['modality']}: {notice['text']}")
         state = "" if written.changed else " (as it was)"
-        click.echo(f"{written.store.document['layout']}: {written.store.folder}{state}")
+        say(f"{written.store.document['layout']}: {written.store.folder}{state}")
         if export is not None:
             from mmbench.data.export import write_mmsa
 
             path = _exports(plan, export)[written.store.document["layout"]]
             write_mmsa(written.store, path, plan.manifest)
-            click.echo(f"exported: {path}")
+            say(f"exported: {path}")
     if outcome.written:
-        click.echo(f"train on it with --set data.path={outcome.written[0].store.folder.resolve()}")
+        say(f"train on it with --set data.path={outcome.written[0].store.folder.resolve()}")
     if outcome.failures:
         _report_failures(outcome)
         sys.exit(1)
 
 
 def _summary(outcome: Any) -> None:
-    click.echo(f"{'':<9}{'new':>7}{'cached':>8}{'failed':>8}{'frames':>9}{'longest':>9}{'seconds':>9}")
+    say(f"{'':<9}{'new':>7}{'cached':>8}{'failed':>8}{'frames':>9}{'longest':>9}{'seconds':>9}")
     for key, extractor in outcome.extractors.items():
         lengths = outcome.lengths.get(key)
         frames = f"{sum(lengths) / len(lengths):>9.1f}{max(lengths):>9}" if lengths else f"{'-':>9}{'-':>9}"
         failed = sum(failure.modality == key for failure in outcome.failures)
-        click.echo(f"{key:<9}{extractor.done:>7}{extractor.cached:>8}{failed:>8}{frames}{extractor.seconds:>9.1f}")
+        say(f"{key:<9}{extractor.done:>7}{extractor.cached:>8}{failed:>8}{frames}{extractor.seconds:>9.1f}")
 
 
 def _report_failures(outcome: Any) -> None:
     failures = outcome.failures
     for failure in failures[:_SHOWN]:
-        click.echo(f"failed: {failure.clip}: {failure.modality}: {failure.reason}", err=True)
+        say(f"failed: {failure.clip}: {failure.modality}: {failure.reason}", err=True)
     if len(failures) > _SHOWN:
-        click.echo(f"failed: ... and {len(failures) - _SHOWN} more", err=True)
+        say(f"failed: ... and {len(failures) - _SHOWN} more", err=True)
     clips = len({failure.clip for failure in failures})
     fate = "they are left out of the data set" if outcome.written else "no data set was written; --leave-out-failed writes it without them"
-    click.echo(f"{clips} of {len(outcome.clips)} clips failed, see {outcome.folder / 'failures.csv'}: {fate}", err=True)
+    say(f"{clips} of {len(outcome.clips)} clips failed, see {outcome.folder / 'failures.csv'}: {fate}", err=True)
 
 
 def _exports(plan: Any, path: Path | None) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def command(
     else:
         figure = DRAWN[kind](records, listed(metrics), listed(rows))
     for file in save(figure, path):
-        click.echo(f"wrote {file}")
+        say(f"wrote {file}")
 
 
 METRIC = ("heatmap", "classes", "bubble", "intervals")

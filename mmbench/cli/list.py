@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mmbench.cli.terminal import say
 from mmbench.component import KINDS
 
 
@@ -17,7 +18,7 @@ def command(kind: str | None) -> None:
     for each in [kind] if kind else KINDS:
         entries = known.of_kind(each)
         title = f"{each}{'es' if each.endswith('s') else 's'}"
-        click.echo(title if entries else f"{title}: none installed")
+        say(title if entries else f"{title}: none installed")
         names = [entry.component.name for entry in entries]
         for entry in entries:
             component = entry.component
@@ -27,10 +28,10 @@ def command(kind: str | None) -> None:
                 f"provides {_fields(component.provides)}" * bool(component.provides),
             ]
             notes = "; ".join(field for field in fields if field)
-            click.echo(f"  {shown:<24} {entry.distribution:<20} {component.summary}" + (f" [{notes}]" if notes else ""))
+            say(f"  {shown:<24} {entry.distribution:<20} {component.summary}" + (f" [{notes}]" if notes else ""))
     for plugin in known.plugins:
         if plugin.problem:
-            click.echo(f"warning: the plugin {plugin.distribution} could not be loaded: {plugin.problem}", err=True)
+            say(f"warning: the plugin {plugin.distribution} could not be loaded: {plugin.problem}", err=True)
 
 
 def _fields(names: frozenset[str]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from mmbench.cli.terminal import say
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
@@ -38,8 +40,8 @@ def plugin(name: str, into: Path) -> None:
         files = write_plugin(shipped("plugins/mmbench-example"), folder, name)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from None
-    click.echo("\n".join(f"wrote {folder / file}" for file in files))
-    click.echo(f"\nNext: pip install -e {folder} && mmbench test mmbench-{name} && mmbench run {folder / f'{name}.yaml'}")
+    say("\n".join(f"wrote {folder / file}" for file in files))
+    say(f"\nNext: pip install -e {folder} && mmbench test mmbench-{name} && mmbench run {folder / f'{name}.yaml'}")
 
 
 def write_plugin(template: Path, folder: Path, name: str) -> list[Path]:

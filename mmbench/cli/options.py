@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from mmbench.cli.terminal import say
+
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", callback=lambda context, option, value: _device(value)
 )
@@ -62,11 +64,11 @@ def _device(value: str) -> str:
 def deliver(text: str, out: Path | None) -> None:
     """Print the text, or write it to the file that ``--out`` names. ConfigError: it cannot be written."""
     if out is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
         return
     from mmbench.files import write, writing
     from mmbench.privacy import shared
 
     with writing(out):
         write(out, shared(text))
-    click.echo(f"wrote {out}")
+    say(f"wrote {out}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from mmbench.cli.terminal import say
+
 
 @click.command()
 def command() -> None:
@@ -16,4 +18,4 @@ def command() -> None:
         [plugin.name, plugin.distribution, plugin.version, len(plugin.components), f"not loaded: {plugin.problem}" if plugin.problem else "ok"]
         for plugin in catalogue().plugins
     ]
-    click.echo(tabulate(rows, ["plugin", "distribution", "version", "components", "state"], tablefmt="simple"))
+    say(tabulate(rows, ["plugin", "distribution", "version", "components", "state"], tablefmt="simple"))

@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from mmbench.cli.options import deliver
+from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def command(
         from mmbench.results.page import write_page
 
         write_page(records, html, draws)
-        click.echo(f"wrote {html}")
+        say(f"wrote {html}")
         return
     text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws)
     deliver(text, out)

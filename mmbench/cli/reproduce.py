@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmbench.cli.options import experiment_options, timeout_option
+from mmbench.cli.terminal import say
 
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
@@ -56,7 +57,7 @@ def command(
     from mmbench.reproduction.target import load_target
 
     if target is None or listed:
-        click.echo(_list(out), nl=False)
+        say(_list(out), nl=False)
         return
     from mmbench.compose import parse_seeds
     from mmbench.files import check_writable
@@ -76,13 +77,13 @@ def command(
     failed = 0
     if not no_run:
         failed = _run(work, device, jobs, rerun, timeout, take_over)
-    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: click.echo(clean(line))))
+    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: say(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
     files = [_write(place.with_name(f"{place.name}.{suffix}"), texts[name]) for name, suffix in FORMATS.items()]
-    click.echo("")
-    click.echo(texts[format_])
-    click.echo("wrote " + ", ".join(clean(str(path)) for path in [*files, *drawn.files]))
+    say("")
+    say(texts[format_])
+    say("wrote " + ", ".join(clean(str(path)) for path in [*files, *drawn.files]))
     if failed:
         sys.exit(1)
     if not no_run and not any(block.measured for block in result.blocks):
@@ -95,20 +96,20 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None, timeout: 
     from mmbench.results.formats import clean
     from mmbench.runner import encoder_runs, prepare
 
-    click.echo(f"{work.target.name}: {clean(work.target.config.title)}")
+    say(f"{work.target.name}: {clean(work.target.config.title)}")
     for warning in work.warnings:
-        click.echo(f"warning: {clean(warning)}", err=True)
+        say(f"warning: {clean(warning)}", err=True)
     requests, failed, done = {}, 0, 0
     for part, plan in work.plans:
         if take_over:
             take_over_runs(plan)
         requests[part.config], finished, broken = prepare(plan, rerun)
         failed, done = failed + broken, done + finished
-        click.echo(f"  {part.config}: {len(requests[part.config])} runs to do, {finished} done" + f", {broken} failed before" * bool(broken))
+        say(f"  {part.config}: {len(requests[part.config])} runs to do, {finished} done" + f", {broken} failed before" * bool(broken))
     for line in work.missing:
-        click.echo(f"  {clean(line)}")
+        say(f"  {clean(line)}")
     total = sum(map(len, requests.values()))
-    click.echo(f"{total} runs to do, {done} done" + f", {failed} failed before (--rerun failed tries again)" * bool(failed))
+    say(f"{total} runs to do, {done} done" + f", {failed} failed before (--rerun failed tries again)" * bool(failed))
     if total:
         need_torch()
     for part, plan in work.plans:

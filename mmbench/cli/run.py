@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from mmbench.cli.options import experiment_options, timeout_option
+from mmbench.cli.terminal import say
 
 
 @click.command()
@@ -41,15 +42,13 @@ def command(
     choose(trackers)
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if take_over:
         take_over_runs(plan)
     requests, done, failed = prepare(plan, rerun)
     for line in plan.parts:
-        click.echo(line)
-    click.echo(
-        f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
-    )
+        say(line)
+    say(f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
     need_torch()
     for folder in encoder_runs(plan, requests):
         if code := prepare_encoders(folder, device):
@@ -57,8 +56,8 @@ def command(
     execution = execute(requests, jobs, timeout)
     if execution.stopping:
         sys.exit(130)
-    click.echo("")
-    click.echo(summary(plan.folder))
-    click.echo(f"Runs: {plan.folder}")
+    say("")
+    say(summary(plan.folder))
+    say(f"Runs: {plan.folder}")
     if failed or execution.failed or execution.interrupted:  # a run's process may be told to stop when this one is not
         sys.exit(1)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from mmbench.cli.terminal import say
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -33,13 +35,13 @@ def command(folder: Path, update: bool) -> None:
         found = rescore(record, metrics)
         where = f"{record.experiment}/{record.label}/{record.folder.name}"
         if found.unknown:
-            click.echo(clean(f"{where}: not computed, because no installed plugin has them: {', '.join(found.unknown)}"))
+            say(clean(f"{where}: not computed, because no installed plugin has them: {', '.join(found.unknown)}"))
         if found.problem:
             unreadable += 1
-            click.echo(clean(f"{where}: cannot be scored: {found.problem}"))
+            say(clean(f"{where}: cannot be scored: {found.problem}"))
             continue
         for difference in found.differences:
-            click.echo(clean(f"{where}: {difference}"))
+            say(clean(f"{where}: {difference}"))
         if not found.differences:
             agreeing += 1
             continue
@@ -47,6 +49,6 @@ def command(folder: Path, update: bool) -> None:
         if update:
             store(found)
     outcome = "updated" if update else "different"
-    click.echo(f"{len(records)} finished runs: {agreeing} as stored, {differing} {outcome}" + (f", {unreadable} cannot be scored" * bool(unreadable)))
+    say(f"{len(records)} finished runs: {agreeing} as stored, {differing} {outcome}" + (f", {unreadable} cannot be scored" * bool(unreadable)))
     if unreadable or (differing and not update):
         sys.exit(1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mmbench.cli.terminal import say
 from mmbench.component import KINDS
 
 
@@ -22,7 +23,7 @@ def command(kind: str, name: str) -> None:
 
     entry = catalogue().find(kind, name)
     component = entry.component
-    click.echo(f"{kind} {component.name}  ({entry.distribution} {entry.version})\n{component.summary}")
+    say(f"{kind} {component.name}  ({entry.distribution} {entry.version})\n{component.summary}")
     facts = {
         "paper": component.paper,
         "needs": ", ".join(sorted(component.needs)),
@@ -34,17 +35,15 @@ def command(kind: str, name: str) -> None:
     }
     for label, value in facts.items():
         if value:
-            click.echo(f"  {label}: {value}")
+            say(f"  {label}: {value}")
     fields = entry.load_config().model_fields
-    click.echo("hyperparameters" if fields else "no hyperparameters")
+    say("hyperparameters" if fields else "no hyperparameters")
     for field_name, field in fields.items():
         default = "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
         extra = field.json_schema_extra or {}
         source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
-        click.echo(f"  {field_name}: {_type(field.annotation)}, {default}")
-        click.echo(
-            textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      ")
-        )
+        say(f"  {field_name}: {_type(field.annotation)}, {default}")
+        say(textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      "))
 
 
 def _plain(value: Any) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mmbench.cli.terminal import say
+
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
@@ -16,4 +18,4 @@ def command(folder: Path) -> None:
     from mmbench.results.status import status_lines
 
     for line in status_lines(find_runs(folder)):
-        click.echo(line[: len(line) - len(line.lstrip())] + clean(line))
+        say(line[: len(line) - len(line.lstrip())] + clean(line))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.cli.terminal import say
+
 if TYPE_CHECKING:
     from mmbench.testing.run import Case, Outcome, Suite
 
@@ -33,8 +35,8 @@ def command(distribution: str | None, pattern: str | None, verbose: bool) -> Non
     if not totals:
         raise click.UsageError(f"no check matches {pattern!r}")
     for reason, count in reasons.most_common():
-        click.echo(f"skipped: {count} x {reason}")
-    click.echo(_counts(totals))
+        say(f"skipped: {count} x {reason}")
+    say(_counts(totals))
     sys.exit(1 if totals["failed"] else 0)
 
 
@@ -45,13 +47,13 @@ def _test(suite: Suite, pattern: str | None, verbose: bool, totals: Counter[str]
         if pattern is None or pattern in str(case) or fnmatchcase(str(case), pattern):
             components.setdefault(case.component, []).append(case)
     if components:
-        click.echo(f"{suite.distribution} {suite.version}")
+        say(f"{suite.distribution} {suite.version}")
     for component, cases in components.items():
         outcomes = [suite.run(case) for case in cases]
         counts = Counter(str(outcome.status) for outcome in outcomes)
         totals.update(counts)
         reasons.update(outcome.message for outcome in outcomes if outcome.status == "skipped")
-        click.echo(f"  {component:<32} {_counts(counts)}")
+        say(f"  {component:<32} {_counts(counts)}")
         for outcome in outcomes:
             _show(outcome, verbose)
 
@@ -59,9 +61,9 @@ def _test(suite: Suite, pattern: str | None, verbose: bool, totals: Counter[str]
 def _show(outcome: Outcome, verbose: bool) -> None:
     name = outcome.case.check.name
     if outcome.status == "failed":
-        click.echo(f"    FAILED {name}: {outcome.message}\n           rule: {outcome.case.check.rule}")
+        say(f"    FAILED {name}: {outcome.message}\n           rule: {outcome.case.check.rule}")
     elif verbose:
-        click.echo(f"    {outcome.status} {name}" + (f": {outcome.message}" if outcome.message else ""))
+        say(f"    {outcome.status} {name}" + (f": {outcome.message}" if outcome.message else ""))
 
 
 def _counts(counts: Counter[str]) -> str:

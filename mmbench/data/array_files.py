@@ -17,6 +17,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mmbench.errors import DataError
+from mmbench.files import in_bytes, is_bomb
 
 DAMAGED_ZIP = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error)
 """What reading a damaged zip archive may end in: broken structure or data, a method or a password that a flipped bit asks for."""
@@ -44,6 +45,20 @@ class ArrayFile:
             return np.asarray(array.reshape(self.shape), dtype)
         except DAMAGE as error:
             raise DataError(f"{self.path}: {reason(error)}") from None
+
+
+def check_archive(path: Path) -> None:
+    """ValueError: a zip archive that unpacks to more than data can be. OSError: no such file. What is no archive is left to its reader."""
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as archive:
+            _check_size(sum(part.file_size for part in archive.infolist()), path.stat().st_size)
+
+
+def _check_size(unpacked: int, packed: int) -> None:
+    if is_bomb(unpacked, packed):
+        raise ValueError(f"refused: its {in_bytes(packed)} unpack to {in_bytes(unpacked)}, as no data do")
 
 
 def open_array(path: Path, key: str | None = None) -> ArrayFile:
@@ -79,8 +94,10 @@ def _member(path: Path, key: str | None) -> Iterator[tuple[IO[bytes], int]]:
         names = [f"{key}.npy"] if key is not None else archive.namelist()
         if len(names) != 1:
             raise ValueError(f"it holds {len(names)} arrays, not one")
+        about = archive.getinfo(names[0])
+        _check_size(about.file_size, about.compress_size)
         with archive.open(names[0]) as member:
-            yield member, archive.getinfo(names[0]).file_size
+            yield member, about.file_size
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import hashlib
 import http.client
-import json
 import os
 import re
 import shutil
@@ -25,8 +24,8 @@ from typing import Any, TextIO
 
 from mmbench import __version__
 from mmbench.data.manifest import Download, Manifest
-from mmbench.errors import DataError
-from mmbench.files import in_bytes, sync_folder, write_json
+from mmbench.errors import DataError, printable
+from mmbench.files import in_bytes, load_json, sync_folder, write_json
 
 Progress = Callable[[str, int, "int | None"], None]
 """Told the file's name, the bytes there are, and the bytes there will be, if the server said so."""
@@ -142,7 +141,7 @@ class _Part:
         self.validator: str | None = None
         self.total: int | None = None
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            known = json.loads(self.note.read_text(encoding="utf-8"))
+            known = load_json(self.note)
             if known["url"] == url and isinstance(known["validator"], str):
                 self.validator, self.total = known["validator"], known["total"]
         if self.validator is None:
@@ -291,7 +290,7 @@ class ProgressLine:
     def __call__(self, name: str, have: int, total: int | None) -> None:
         if self.stream.isatty() and time.monotonic() - self.last > 0.2:
             share = f" of {in_bytes(total)} ({100 * have // total} %)" if total else ""
-            self.stream.write(f"\r\x1b[K{name}: {in_bytes(have)}{share}")
+            self.stream.write(f"\r\x1b[K{printable(name)}: {in_bytes(have)}{share}")
             self.stream.flush()
             self.shown, self.last = True, time.monotonic()
 

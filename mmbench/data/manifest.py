@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt, 
 from mmbench import strict_yaml
 from mmbench.component import Task
 from mmbench.errors import ConfigError
-from mmbench.files import shipped
+from mmbench.files import check_name, shipped
 
 SPLITS = ("train", "valid", "test")
 
@@ -28,6 +28,15 @@ def _known_splits(key: str) -> str:
     if len(set(parts)) != len(parts) or not set(parts) <= set(SPLITS):
         raise ValueError("must be train, valid, test, or several of them joined by '+'")
     return key
+
+
+def _plain(name: str) -> str:
+    check_name(name)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_plain)]
+"""Folders are called so: where a data set is imported to, and where the features of a modality are."""
 
 
 class _Part(BaseModel):
@@ -112,17 +121,17 @@ class Division(_Part):
 class Manifest(Division):
     """A data set: its task, its published splits, its files, and where to ask for it; under one protocol, where it has several."""
 
-    name: str
+    name: Name
     title: str
-    protocols: tuple[str, ...] = Field((), description="the protocols that the data set has; set by `load_manifest`")
+    protocols: tuple[Name, ...] = Field((), description="the protocols that the data set has; set by `load_manifest`")
     protocol: str = Field("", description="the protocol in force; set by `load_manifest`")
     part: str = Field("", description="the part of the protocol in force; set by `load_manifest`")
-    parts: tuple[str, ...] = Field((), description="the parts that the protocol has (folds, binary tasks), where it has several")
+    parts: tuple[Name, ...] = Field((), description="the parts that the protocol has (folds, binary tasks), where it has several")
     task: Task
     classes: tuple[str, ...] = ()
     label_range: tuple[float, float] | None = None
     prototypes: PositiveInt
-    modalities: tuple[str, ...] = Field(min_length=1)
+    modalities: tuple[Name, ...] = Field(min_length=1)
     metrics: tuple[str, ...] = Field(min_length=1)
     layouts: dict[Literal["aligned", "unaligned"], Layout] = Field(default_factory=dict, description="none where no features are published")
     raw: tuple[str, ...] = Field((), description="folders with label.csv and recordings under the data root, most usual first; in any case")

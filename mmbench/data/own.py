@@ -14,7 +14,7 @@ from mmbench.data.audio import PLACES, has_recordings
 from mmbench.data.formats.folder import PLACES as FEATURE_PLACES
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Manifest, list_manifests, load_manifest
-from mmbench.errors import ConfigError, DataError
+from mmbench.errors import ConfigError, DataError, printable
 from mmbench.files import write
 from mmbench.media import VIDEO
 
@@ -44,7 +44,7 @@ def write_manifest(folder: Path, name: str | None = None) -> tuple[Path, Manifes
         values["unimodal_labels"] = True
     manifest = Manifest.model_validate(values)
     try:
-        write(path, _HEADER.format(path=path) + strict_yaml.dump(values))
+        write(path, _HEADER.format(path=printable(str(path))) + strict_yaml.dump(values))
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
     return path, manifest

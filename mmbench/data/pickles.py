@@ -8,6 +8,7 @@ Large arrays are views of the memory-mapped file, so that reading a file of 8 GB
 from __future__ import annotations
 
 import codecs
+import contextlib
 import math
 import mmap
 import re
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.data.nesting import endless
 from mmbench.errors import DataError
 
 
@@ -30,7 +32,7 @@ class DamagedError(Exception):
     """The bytes are not a whole pickle."""
 
 
-DAMAGE = (DamagedError, ArithmeticError, LookupError, MemoryError, RecursionError, TypeError, ValueError, SyntaxError, struct.error)
+DAMAGE = (DamagedError, ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError, SyntaxError, struct.error)
 """What reading damaged bytes may end in."""
 
 
@@ -63,12 +65,14 @@ def peek(path: Path) -> Any:
         if not path.is_file():
             return None
         state, key = (status.st_size, status.st_mtime_ns), str(path.resolve())
-        if key not in _peeked or _peeked[key][0] != state:
-            _peeked.clear()
-            _peeked[key] = state, load(path)
-        return _peeked[key][1]
-    except (OSError, DataError):
+    except OSError:
         return None
+    if key not in _peeked or _peeked[key][0] != state:
+        _peeked.clear()
+        _peeked[key] = state, None
+        with contextlib.suppress(DataError):
+            _peeked[key] = state, load(path)
+    return _peeked[key][1]
 
 
 class Name:
@@ -263,6 +267,8 @@ class Machine:
                 if self.pending:
                     raise DamagedError("an array or type is incomplete")
                 _refuse_left_over(value)
+                if reason := endless(value):
+                    raise RefusedError(reason)
                 return value
             operation = _OPERATIONS.get(code)
             if operation is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from mmbench.data.manifest import SPLITS, Manifest
 from mmbench.data.protocol import divide
 from mmbench.data.store import Column, column
 from mmbench.errors import DataError, printable
+from mmbench.files import check_name
 
 VERSION = 1
 """Version of the rules below; another version is another conversion."""
@@ -203,11 +204,10 @@ def _canonical(clip: str) -> str:
 
 
 def _check_name(key: str, name: str) -> None:
-    """ValueError: not one plain part of a path. `PureWindowsPath` knows both separators, drives and roots."""
-    if not name:
-        raise ValueError(f"{key} is empty")
-    if name in {".", ".."} or "\0" in name or PureWindowsPath(name).name != name:
-        raise ValueError(f"{key} {name!r:.80} is a path; it must be a plain name")
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise ValueError(f"{key} {error}") from None
 
 
 def _class(key: str, text: str, classes: Mapping[str, int]) -> int:

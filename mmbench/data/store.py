@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, file_digest, in_bytes, parse_json, read_json, sealed, sync_folder, write_json, write_sealed
+from mmbench.files import cache_folder, file_digest, in_bytes, load_json, parse_json, read_json, sealed, sync_folder, write_json, write_sealed
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -122,7 +122,7 @@ def _write_column(put: Callable[[Any], None], name: str, column: Column) -> None
 def open_store(folder: Path) -> Store | None:
     """The store in a folder, or None if there is none, it is of another version, or it is damaged."""
     try:
-        document = parse_json((folder / DOCUMENT).read_text(encoding="utf-8"))
+        document = load_json(folder / DOCUMENT)
         if document["format"] != FORMAT or document["arrays"] != _trace(folder / ARRAYS) or not sealed(document):
             return None
         if not _believed(folder / ARRAYS, document.get("content")):
@@ -280,7 +280,7 @@ def file_digests(path: Path) -> dict[str, str]:
         identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         note = cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            known = json.loads(note.read_text(encoding="utf-8"))
+            known = load_json(note)
             if known["identity"] == identity:
                 return {"sha256": known["sha256"], "sha1": known["sha1"]}
         sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
@@ -303,7 +303,7 @@ def folder_digest(paths: Iterable[Path]) -> str:
         identity = hashlib.sha256(trace.encode("utf-8", "surrogateescape")).hexdigest()
         note = cache_folder() / "data" / "digests" / f"{identity[:32]}.json"
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            known = json.loads(note.read_text(encoding="utf-8"))
+            known = load_json(note)
             if known["identity"] == identity:
                 return str(known["sha256"])
         whole = hashlib.sha256()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 from mmbench.claims import ClaimedError, claim, owner_of
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.executors.attend import attend, in_time, kill
-from mmbench.files import no_room, read_json, write_sealed
+from mmbench.files import no_room, parse_json, read_json, write_sealed
 from mmbench.plugins import one_line
 from mmbench.privacy import shared
 from mmbench.worker import BUSY, EXIT, FINAL, SCHEMA_VERSION, UNWRITTEN, stated
@@ -145,8 +144,8 @@ class LocalExecutor:
         if not line.startswith(b"{"):  # told quickly, of a flood of lines
             return False
         try:
-            told = json.loads(line)
-        except (ValueError, RecursionError):
+            told = parse_json(line.decode(errors="replace"))
+        except ValueError:
             return False
         if isinstance(told, dict) and told.keys() == {"unwritten"}:
             unwritten.append(str(told["unwritten"]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, write_json
+from mmbench.files import cache_folder, load_json, write_json
 
 PLACES = ("Raw", "wav")
 _BLOCK = 1 << 20
@@ -69,7 +68,7 @@ def digests(folder: Path, paths: Iterable[Path], report: Callable[[int, int], No
     note = cache_folder() / "extracted" / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json"
     known: dict[str, list] = {}
     with contextlib.suppress(OSError, ValueError):
-        loaded = json.loads(note.read_text(encoding="utf-8"))
+        loaded = load_json(note)
         known = loaded if isinstance(loaded, dict) else {}
     found: dict[Path, str] = {}
     changed: list[tuple[Path, str, int, int]] = []

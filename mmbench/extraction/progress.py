@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 
+from mmbench.errors import shown
+
 
 class Progress:
     """Writes to standard error, and only to a terminal."""
@@ -26,7 +28,7 @@ class Progress:
         own = done - self._first
         left = f", {_about(seconds / own * (total - done))} left" if own and seconds > 1 else ""
         line = f"{title}: {done}/{total}{left}"
-        sys.stderr.write(f"\r\033[K{line[: shutil.get_terminal_size()[0] - 1]}")
+        sys.stderr.write(f"\r\033[K{shown(line)[: shutil.get_terminal_size()[0] - 1]}")
         sys.stderr.flush()
 
     def clear(self) -> None:
@@ -38,7 +40,7 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays, on a terminal or not."""
         self.clear()
-        print(text, file=sys.stderr, flush=True)
+        print(shown(text), file=sys.stderr, flush=True)
 
 
 def _about(seconds: float) -> str:

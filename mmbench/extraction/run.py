@@ -34,6 +34,7 @@ from mmbench.extraction.worker import Task, cannot_write
 from mmbench.extraction.write import Written, put, refuse_other, refuse_unwritable
 from mmbench.files import write
 from mmbench.privacy import shared
+from mmbench.results.text import csv_text
 
 VERSION = 1
 """Version of the rules by which a data set is made of what was extracted; another version is another data set."""
@@ -300,7 +301,7 @@ class Extraction:
             writer = csv.writer(table)
             writer.writerow(["split", "clip", "modality", "file", "reason"])
             told = ([failure.split, failure.clip, failure.modality, failure.file, failure.reason] for failure in self.failures)
-            writer.writerows(map(shared, told))
+            writer.writerows(map(csv_text, shared(row)) for row in told)
             write(path, table.getvalue())
         except OSError as error:
             raise DataError(cannot_write(error, self.base, "--out names another folder")) from None

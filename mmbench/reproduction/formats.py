@@ -12,6 +12,7 @@ from mmbench import __version__
 from mmbench.reproduction.blocks import Block, Line, Result, footnotes, heading_text, of_column, of_line
 from mmbench.results.formats import STYLES, Style, aligned, clean, number, width
 from mmbench.results.published import PublishedScore
+from mmbench.results.text import csv_text
 
 FORMATS = {"plain": "txt", "github": "md", "latex": "tex", "csv": "csv"}
 """Formats, and the suffixes of their files."""
@@ -198,11 +199,11 @@ def as_csv(result: Result) -> str:
     for block in result.blocks:
         where = [result.name, block.group.dataset, block.group.protocol, "SIMULATED" * block.simulated]
         for line in block.lines:
-            who = [*where, clean(line.section), clean(line.name), line.kind, line.state, clean(line.experiment)]
+            who = [*where, csv_text(line.section), csv_text(line.name), line.kind, line.state, csv_text(line.experiment)]
             for index, heading in enumerate(block.group.headings):
                 for c, found, score in zip(block.columns[index], line.measured[index], line.published[index], strict=True):
                     measured = [number(found.mean), number(found.sd), "" if line.kind == "oracle" else found.n] if found else ["", "", ""]
                     printed = [number(score.value), "" if score.sd is None else number(score.sd), score.seeds or ""] if score else ["", "", ""]
                     apart = "" if block.simulated else number(line.gap(found, score))
-                    writer.writerow([*who, clean(heading.text), c.key, *measured, *printed, apart, " ".join(score.notes) if score else ""])
+                    writer.writerow([*who, csv_text(heading.text), c.key, *measured, *printed, apart, " ".join(score.notes) if score else ""])
     return text.getvalue()

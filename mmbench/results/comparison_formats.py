@@ -13,13 +13,14 @@ from typing import Any
 
 from mmbench.component import Metric
 from mmbench.errors import ConfigError
-from mmbench.files import without_nan
 from mmbench.results.comparison import Comparison, contest_of
+from mmbench.results.data_tables import finite
 from mmbench.results.formats import FORMATS, Sheet, Style, clean, number, style_of
 from mmbench.results.opponents import Opponent, all_tables, named, refuse_other_data
 from mmbench.results.runs import RunRecord
 from mmbench.results.statistics import DRAWS
 from mmbench.results.tables import Column, Table, known_metrics
+from mmbench.results.text import csv_text
 
 FIELDS = (
     "table", "data", "simulated", "metric", "higher_is_better", "first", "second", "seeds", "videos", "unit", "mean_first", "mean_second",
@@ -144,7 +145,7 @@ def render(found: Sequence[Compared], format: str = "plain") -> str:
             {"title": one.table.title, "simulated": one.table.simulated, "layout": one.layout, "draws": one.draws, "comparisons": list(entries(one))}
             for one in found
         ]
-        return json.dumps(without_nan(documents), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(finite(documents), indent=1, ensure_ascii=False) + "\n"
     if format == "csv":
         text = io.StringIO()
         writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
@@ -172,7 +173,7 @@ def _flat(value: Any) -> Any:
         return " ".join(map(str, value))
     if isinstance(value, bool):
         return int(value)
-    return number(value) if isinstance(value, float) else clean(value) if isinstance(value, str) else value
+    return number(value) if isinstance(value, float) else csv_text(value) if isinstance(value, str) else value
 
 
 # What stands on a sheet -------------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mmbench.results.text import clean, number
+from mmbench.results.text import clean, csv_text, number
 
 if TYPE_CHECKING:
     from mmbench.results.tables import Row, Table
@@ -64,7 +64,7 @@ def of_row(table: Table, row: Row) -> Iterator[dict[str, Any]]:
 
 def flat(value: Any) -> Any:
     """A value as CSV has it."""
-    return number(value) if isinstance(value, float) else clean(value) if isinstance(value, str) else "" if value is None else value
+    return number(value) if isinstance(value, float) else csv_text(value) if isinstance(value, str) else "" if value is None else value
 
 
 def as_json(tables: Sequence[Table]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.data.array_files import DAMAGE
+from mmbench.data.array_files import DAMAGE, check_archive
 from mmbench.errors import DataError
-from mmbench.files import parse_json, write
+from mmbench.files import load_json, parse_json, write
 from mmbench.results.runs import RunRecord
 
 FIELDS = ("encoded", "common", "unique")
@@ -75,6 +75,7 @@ def read_embeddings(path: Path) -> Embeddings:
         DataError: where it is missing, damaged, of another kind, or has arrays that do not belong together; says which.
     """
     try:
+        check_archive(path)
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
@@ -110,10 +111,10 @@ def _check(path: Path, name: str, array: np.ndarray, count: int) -> None:
 def read_diagnostics(path: Path) -> dict[str, Any]:
     """The JSON document of `mmbench diagnose`. DataError: missing, damaged, or of another schema."""
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        document = load_json(path)
     except FileNotFoundError:
         raise DataError(f"{path}: there are no diagnostics; make them with mmbench diagnose RUN") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); make it again with mmbench diagnose RUN") from None
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION or not isinstance(document.get("about"), dict):
         raise DataError(f"{path}: is no document of mmbench diagnose with schema_version {SCHEMA_VERSION}; make it again")

@@ -10,15 +10,17 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from mmbench.errors import ConfigError
+from mmbench.results.data_tables import finite
 from mmbench.results.formats import STYLES, Style, clean, count, number, width
 from mmbench.results.grid import NONE, Grid, GridCell
 from mmbench.results.latex import FIT, HEADER, stack
 from mmbench.results.statistics import LEVEL
+from mmbench.results.text import csv_text
 
 FORMATS = ("plain", "github", "latex", "csv", "json")
 BLOCK = {"plain": 5, "latex": 5, "github": 1000}
@@ -46,7 +48,7 @@ def render(grids: Sequence[Grid], format: str = "plain") -> str:
             }
             for grid in grids
         ]
-        return json.dumps(_finite(documents), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(finite(documents), indent=1, ensure_ascii=False) + "\n"
     if format == "csv":
         return _csv(grids)
     layout = {"plain": _plain, "github": _github, "latex": _latex}[format]
@@ -81,7 +83,7 @@ def _csv(grids: Sequence[Grid]) -> str:
     writer.writerow(FIELDS)
     for grid in grids:
         for entry in entries(grid):
-            parts = [f"{part['field']} {part['kind']} {part['parameters']}" for part in entry["adapters"]]
+            parts = [f"{part.get('field')} {part.get('kind')} {part.get('parameters')}" for part in entry["adapters"]]
             gradients = [f"{term} {value:.6g}" for term, value in entry["gradients"].items()]
             flat = {
                 **entry,
@@ -95,16 +97,7 @@ def _csv(grids: Sequence[Grid]) -> str:
 
 
 def _flat(value: Any) -> Any:
-    return clean(value) if isinstance(value, str) else "" if value is None else int(value) if isinstance(value, bool) else value
-
-
-def _finite(value: Any) -> Any:
-    """The same with None for NaN, which JSON has not."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return csv_text(value) if isinstance(value, str) else "" if value is None else int(value) if isinstance(value, bool) else value
 
 
 def _floors(grid: Grid) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import write
+from mmbench.files import in_bytes, is_bomb, write
 
 NAME = "predictions.csv.gz"
 LARGEST = float(np.finfo(np.float32).max) * (1 + 2**-26)
@@ -58,6 +58,20 @@ def write_predictions(path: Path, splits: Mapping[str, tuple[Sequence[str], np.n
     write(path, compressed)
 
 
+def _unpacked(path: Path) -> str:
+    """The text in a file of gzip. ValueError: it unpacks to more than predictions can be, or is none. OSError, EOFError, zlib.error: damaged."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    packed, blocks, size = path.stat().st_size, [], 0
+    with gzip.open(path) as file:
+        while block := file.read(1 << 20):
+            size += len(block)
+            if is_bomb(size, packed):
+                raise ValueError(f"its {in_bytes(packed)} unpack to more than {in_bytes(size)}")
+            blocks.append(block)
+    return b"".join(blocks).decode()
+
+
 def read_predictions(path: Path) -> dict[str, SplitPredictions]:
     """Ids, targets (N,) and predictions of each split, in float32, with class indices as int64.
 
@@ -65,11 +79,10 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
         DataError: where the file is missing, damaged or not of this format; names the line.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file))
+        rows = list(csv.reader(io.StringIO(_unpacked(path), newline="")))
     except FileNotFoundError:
         raise DataError(f"{path}: there are no stored predictions") from None
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         raise DataError(f"{path}: stored predictions are damaged ({error}); run this seed again") from None
     scores = [f"score_{index}" for index in range(len(rows[0]) - 3)] if rows else []
     if not rows or rows[0] not in (["split", "id", "target", "prediction"], ["split", "id", "target", *scores]) or len(rows[0]) < 4:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from typing import Any
 
 from mmbench.component import Metric
 from mmbench.errors import MmbenchError
-from mmbench.files import write_sealed
+from mmbench.files import load_json, write_sealed
 from mmbench.metrics import collapsed, evaluate
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, intact
@@ -72,7 +71,7 @@ def same(first: float, second: float) -> bool:
 def store(rescored: Rescored) -> None:
     """Put the new scores into the run's ``result.json``, atomically; everything else in it stays as it is."""
     path = rescored.record.folder / "result.json"
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    document: dict[str, Any] = load_json(path)
     document["metrics"] = {split: (document["metrics"].get(split) or {}) | dict(new) for split, new in rescored.metrics.items()}
     document["collapsed"] = rescored.collapsed
     write_sealed(path, document)

@@ -15,9 +15,9 @@ from typing import Any
 from mmbench import __version__
 from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
-from mmbench.files import file_digest, parse_json, sealed
+from mmbench.files import file_digest, load_json, read_text, sealed
 from mmbench.results.predictions import read_predictions, write_predictions
-from mmbench.strict_yaml import parse
+from mmbench.strict_yaml import MOST_TEXT, parse
 
 __all__ = ["RunRecord", "find_runs", "read_predictions", "read_result", "write_predictions"]
 
@@ -87,7 +87,7 @@ def read_result(folder: Path) -> RunRecord:
     """
     path = folder / "result.json"
     try:
-        document = parse_json(path.read_text(encoding="utf-8"))
+        document = load_json(path)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); mmbench run does this run anew") from None
     if not isinstance(document, dict):
@@ -143,11 +143,16 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     """The value, if it is of that kind (true and false are no numbers)."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or (isinstance(value, float) and math.isinf(value)):
         raise DataError(f"{path}: {key} is {value!r:.60}, which is of the wrong kind")
     if isinstance(value, list) and not all(isinstance(item, str if key == "warnings" else dict) for item in value):
         raise DataError(f"{path}: {key} holds something that is not {'a string' if key == 'warnings' else 'an object'}")
+    for part in value if key == "adapters" else ():
+        if not all(isinstance(part.get(name, ""), str) for name in ("field", "kind")) or type(part.get("parameters", 0)) is not int:
+            raise DataError(f"{path}: adapters holds {part!r:.60}, where field, kind and number of parameters should stand")
     if isinstance(value, dict) and key == "data":
+        if value.get("task", "regression") not in ("regression", "classification"):
+            raise DataError(f"{path}: data.task is {value['task']!r:.60}, which is no task")
         for name in ("name", "title", "task", "fingerprint", "protocol", "part", "protocol_title"):
             if not isinstance(value.get(name, ""), str):
                 raise DataError(f"{path}: data.{name} is {value[name]!r:.60}, which is not a string")
@@ -179,7 +184,7 @@ def told_by_path(folder: Path) -> dict[str, Any]:
 def told_by_config(folder: Path) -> dict[str, Any]:
     """Protocol and part that a run's ``config.yaml`` names, for a run that has no record of them yet; nothing where there are no parts."""
     try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        text = read_text(folder / "config.yaml", MOST_TEXT)
         if not A_PART.search(text):  # told without parsing thousands of files
             return {}
         data = parse(text, str(folder / "config.yaml")).value["data"]

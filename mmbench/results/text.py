@@ -62,6 +62,7 @@ ACCENTS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".", "\u0308": '"', "\u030a": "r",
     "\u030b": "H", "\u030c": "v", "\u0327": "c",
 }  # fmt: skip
+NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {char: f"\\{char}" for char in "\\`*[]|~$"}
 
 
@@ -70,6 +71,12 @@ def clean(text: str) -> str:
     text = ESCAPE_SEQUENCES.sub("", text)
     text = "".join(" " if char.isspace() else char for char in text if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co"))
     return " ".join(text.split())
+
+
+def csv_text(text: str) -> str:
+    """Text as CSV has it: clean, and with an apostrophe before what a spreadsheet would take for a formula. A number stays one."""
+    text = clean(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(text) else text
 
 
 def escape_latex(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from mmbench.config import NUMBERS
+from mmbench.data.array_files import check_archive
 from mmbench.errors import RunError
 from mmbench.files import write
 from mmbench.plugins import one_line
@@ -106,6 +107,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Restore what `Checkpoints` wrote; returns the progress. Raises `RunError` for a damaged file, one of another experiment, or other `numbers`."""
     try:
+        check_archive(path)
         with zipfile.ZipFile(path) as archive:  # torch compares no checksums
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"the checksum of {damaged} is another")

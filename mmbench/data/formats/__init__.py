@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mmbench.errors import DataError, MmbenchError, PluginError
-from mmbench.files import cache_folder, write_json
+from mmbench.files import cache_folder, load_json, write_json
 from mmbench.plugins import Entry, catalogue, one_line
 
 KIND = "dataset-format"
@@ -29,7 +28,7 @@ def find_format(path: Path, digest: str | None, name: str | None = None) -> tupl
         return entry, _reader(entry)
     note = cache_folder() / "data" / "formats" / f"{(digest or 'folder')[:32]}.json"
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, PluginError):
-        remembered = json.loads(note.read_text(encoding="utf-8"))["format"]
+        remembered = load_json(note)["format"]
         if known.has(KIND, remembered):
             entry = known.find(KIND, remembered)
             return entry, _reader(entry)

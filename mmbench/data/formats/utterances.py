@@ -11,6 +11,7 @@ import numpy as np
 from mmbench import strict_yaml
 from mmbench.data.array_files import ArrayFile, open_array
 from mmbench.errors import ConfigError, DataError
+from mmbench.files import check_name
 
 CHOICE = "features.yaml"
 """A file beside the feature folders that says which is which: ``text: deberta-large-4-UTT``, a line for each modality."""
@@ -68,6 +69,8 @@ def _chosen(path: Path) -> dict[str, Path]:
         content = strict_yaml.load(path)
     except ConfigError as error:
         raise DataError(str(error)) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: must be a mapping of modalities to the names of folders")
     for modality, name in content.items():
         if modality not in MODALITIES or not isinstance(name, str) or not (path.parent / name).is_dir():
             raise DataError(f"{path}: {modality}: {name}: must be one of {', '.join(MODALITIES)}, and the name of a folder beside this file")
@@ -79,6 +82,11 @@ def read_utterances(folder: Path, names: Sequence[str], spare: float = 0.0) -> t
 
     Up to a share `spare` may lack a file; these have no frames. DataError: more, or a file that is no such array.
     """
+    try:
+        for part in {part for name in names for part in str(name).split("/")}:
+            check_name(part)
+    except ValueError as error:
+        raise DataError(f"{folder}: an utterance's name {error}") from None
     missing = [name for name in names if not (folder / f"{name}.npy").is_file()]
     present = set(names).difference(missing)
     if len(missing) > spare * len(names):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import parse_json
+from mmbench.files import parse_json, read_text
 from mmbench.results.runs import RunRecord, intact
 
 NAME = "epochs.jsonl"
@@ -25,10 +25,10 @@ def read_epochs(record: RunRecord) -> dict[int, dict[str, float]]:
     """
     path = intact(record, NAME)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except FileNotFoundError:
         raise DataError(f"{path}: there is no log of epochs; the run had not begun, or the file was removed") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); run this seed again") from None
     found: dict[int, dict[str, float]] = {}
     for number, line in enumerate(lines, start=1):

@@ -10,12 +10,14 @@ from typing import Any
 
 from mmbench.component import Metric
 from mmbench.errors import DataError
+from mmbench.files import read_text
 from mmbench.privacy import shared
 from mmbench.results.page.embedding import lines, number, safe
 from mmbench.results.page.samples import Samples
 from mmbench.results.runs import RunRecord, intact
 from mmbench.results.tables import column
 from mmbench.results.text import clean, count, duration
+from mmbench.strict_yaml import MOST_TEXT
 
 CONFIG = 20_000
 """Characters of a config that are shown."""
@@ -136,13 +138,15 @@ def number_of(known: dict[str, int], value: Any) -> int:
 def config_text(record: RunRecord) -> str:
     """The resolved config as it is stored, or why it cannot be shown."""
     try:
-        return lines(intact(record, "config.yaml").read_text(encoding="utf-8"), CONFIG)
+        return lines(read_text(intact(record, "config.yaml"), MOST_TEXT), CONFIG)
     except DataError as error:
         return f"# {error}"
     except OSError as error:
         return f"# config.yaml cannot be read: {error.strerror}"
     except UnicodeDecodeError:
         return "# config.yaml is not a UTF-8 text file"
+    except ValueError as error:
+        return f"# config.yaml cannot be read: {error}"
 
 
 def learning_curves(record: RunRecord) -> tuple[dict[str, list[float | int | None]], str]:

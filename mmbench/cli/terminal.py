@@ -1,0 +1,27 @@
+"""What the verbs print goes through here: names, transcripts and reasons are of a stranger's making, and a terminal obeys what it is sent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from mmbench.errors import shown
+from mmbench.files import without_nan
+
+
+def say(text: str = "", err: bool = False, nl: bool = True) -> None:
+    """Print text in which whatever a terminal would obey stands as its escape; lines stay lines."""
+    click.echo(shown(text), err=err, nl=nl)
+
+
+def redraw(text: str, width: int) -> None:
+    """Put text in the place of the last line of a terminal of this width."""
+    click.echo(f"\r\033[K{shown(text)[: width - 1]}", nl=False)
+
+
+def json_text(value: Any) -> str:
+    """A JSON document for a terminal: the same value, with the escapes of JSON for what a terminal would obey."""
+    text = json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False)
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text)
