@@ -30,7 +30,7 @@ def command(folder: Path, update: bool) -> None:
     for record in found_runs:
         if record.status == "damaged":
             unreadable += 1
-            click.echo(clean(f"{record.experiment}/{record.label}/{record.folder.name}: cannot be scored: {record.reason}"))
+            say(clean(f"{record.experiment}/{record.label}/{record.folder.name}: cannot be scored: {record.reason}"))
     for record in records:
         found = rescore(record, metrics)
         where = f"{record.experiment}/{record.label}/{record.folder.name}"

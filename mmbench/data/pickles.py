@@ -203,6 +203,8 @@ def _key(key: Any) -> Any:
     plain = int(key) if isinstance(key, np.integer) else key
     if not isinstance(plain, _KEYS):
         raise RefusedError(f"a dict with a {type(key).__name__} for a key")
+    if isinstance(plain, int) and plain.bit_length() > 64:
+        raise RefusedError("a dict with an integer of more than 64 bits for a key")  # of these many can have one hash
     return plain
 
 

@@ -162,7 +162,7 @@ YAML: dict[str, bytes] = {
     "a million lists, then an anchor": b"[" * MANY + b"&a ",
     "a million mappings in each other": b"{a: " * MANY,
     "a thousand nested by dashes": b"- " * 2000 + b"x",
-    "a hundred nested by dashes": b"- " * 100 + b"x",
+    "two hundred nested by dashes": b"- " * 200 + b"x",
     "an integer of 5000 digits": b"seeds: [0x" + b"f" * 5000 + b"]\n",
     "infinity": b"training: {optimizer: {lr: 1e999}}\n",
     "not a number": b"training: {optimizer: {lr: .nan}}\n",

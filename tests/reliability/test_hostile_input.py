@@ -85,11 +85,17 @@ READERS: dict[str, tuple[str, str, Callable[[Path], Any]]] = {
 }
 """By place: the kind of its attacks, the ending of its files, and what reads one."""
 HARMLESS = {
-    ("YAML", "infinity"), ("YAML", "not a number"), ("YAML", "a list"), ("YAML", "a number"), ("YAML", "nothing"), ("YAML", "a merge key"),
+    ("YAML", "infinity"), ("YAML", "not a number"), ("YAML", "a list"), ("YAML", "a number"), ("YAML", "nothing"),
+    ("YAML", "an integer of 5000 digits"), ("YAML", "a merge key"),
     ("YAML", "a key with escapes"), (".npz", "a path for a name, in a zip"), ("predictions", "not packed"),
 }  # fmt: skip
 """What is well formed, and read as the text or the number that it is."""
-CASES = [(place, attack) for place, (kind, _, _) in READERS.items() for attack in ATTACKS[kind]]
+CASES = [
+    (place, attack)
+    for place, (kind, _, _) in READERS.items()
+    for attack in ATTACKS[kind]
+    if "million" not in attack or place not in ("config", "manifest")  # PyYAML takes seconds for each
+]
 
 
 @pytest.mark.parametrize(("place", "attack"), CASES, ids=[f"{place}-{attack}" for place, attack in CASES])
@@ -152,7 +158,7 @@ def test_memory_is_bounded(tmp_path: Path, tally: Any) -> None:
 def test_a_published_source_and_a_target_of_a_users_own(tmp_path: Path, tally: Any) -> None:
     from mmbench.results.published import load_source
 
-    for name, content in ATTACKS["yaml"].items():
+    for name, content in [(name, content) for name, content in ATTACKS["yaml"].items() if "million" not in name]:
         path = tmp_path / "a.yaml"
         path.write_bytes(content)
         for place, read in (("published source", load_source), ("target", load_target)):
@@ -187,7 +193,7 @@ def test_one_absurd_value_in_a_record(tmp_path: Path, tally: Any, times: Any, us
 def test_a_malicious_file_in_a_folder_of_runs(tmp_path: Path, tally: Any, times: Any, use: str, name: str) -> None:
     folder = hostile_runs.write(tmp_path)["one"]
     attacks = ATTACKS[{"config.yaml": "yaml", "predictions.csv.gz": "predictions"}.get(name, "json")]
-    for attack in [*attacks][:: times(4, 1)]:
+    for attack in [each for each in attacks if "giga" not in each and "million" not in each][:: times(4, 1)]:
         (folder / name).write_bytes(attacks[attack])
         try:
             text = hostile_runs.USES[use](tmp_path)
@@ -221,15 +227,15 @@ def test_no_verb_prints_in_another_way() -> None:
     assert own == {"terminal.py", "__init__.py"}
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["run", f"{TERMINAL}.yaml"], ["check", "CONFIG"], ["data", "check", "DATA"], ["report", TERMINAL], ["status", f"x{TERMINAL}"], ["show", "model", TERMINAL],
-        ["run", "mosi", f"--{TERMINAL}"], [TERMINAL], ["check", "matrix_mosi", "--set", f"{TERMINAL}=1"], ["reproduce", TERMINAL], ["data", "check", TERMINAL],
-        ["compare", TERMINAL, "b"], ["figure", TERMINAL], ["extract", TERMINAL], ["data", "fetch", TERMINAL], ["data", "new", TERMINAL],
-    ],
-    ids=lambda arguments: " ".join(arguments).replace(TERMINAL, "ESCAPES"),
+COMMAND_LINES = (
+    ["run", f"{TERMINAL}.yaml"], ["check", "CONFIG"], ["data", "check", "DATA"], ["report", TERMINAL], ["status", f"x{TERMINAL}"],
+    ["show", "model", TERMINAL], ["run", "mosi", f"--{TERMINAL}"], [TERMINAL], ["check", "matrix_mosi", "--set", f"{TERMINAL}=1"],
+    ["reproduce", TERMINAL], ["data", "check", TERMINAL], ["compare", TERMINAL, "b"], ["figure", TERMINAL], ["extract", TERMINAL],
+    ["data", "fetch", TERMINAL], ["data", "new", TERMINAL],
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", COMMAND_LINES, ids=range(len(COMMAND_LINES)))
 def test_an_error_is_neutral(
     tmp_path: Path, tally: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
@@ -367,7 +373,7 @@ def test_a_row_writes_no_line_of_a_config(tmp_path: Path, tally: Any) -> None:
 
 
 def test_a_store_of_a_stranger(tmp_path: Path, tally: Any) -> None:
-    from mmbench.data.store import column, write_store
+    from mmbench.data.store import _trace, column, write_store
 
     (folder := tmp_path / "store").mkdir()
     write_store(folder, {"train/target": column(np.zeros(4, np.float32))}, lambda: {"simulated": False, "layout": "aligned"})
@@ -386,8 +392,6 @@ def test_a_store_of_a_stranger(tmp_path: Path, tally: Any) -> None:
         b'{"a": {"dtype": "F99"}}',
     ):
         (folder / "arrays.safetensors").write_bytes(len(entry).to_bytes(8, "little") + entry + header[-16:])
-        from mmbench.data.store import _trace
-
         (folder / "store.json").write_text(json.dumps({**document, "arrays": _trace(folder / "arrays.safetensors")}))
         tally("store: absurd heads of arrays", open_store(folder) is None)
 
