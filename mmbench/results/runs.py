@@ -143,7 +143,7 @@ KINDS: Mapping[str, type | tuple[type, ...]] = {
 
 def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> Any:
     """The value, if it is of that kind (true and false are no numbers)."""
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or (isinstance(value, float) and math.isinf(value)):
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise DataError(f"{path}: {key} is {value!r:.60}, which is of the wrong kind")
     if isinstance(value, list) and not all(isinstance(item, str if key == "warnings" else dict) for item in value):
         raise DataError(f"{path}: {key} holds something that is not {'a string' if key == 'warnings' else 'an object'}")
