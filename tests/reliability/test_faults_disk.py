@@ -304,7 +304,7 @@ def test_a_clock_that_goes_back(run, tmp_path, times, tally, monkeypatch) -> Non
         monkeypatch.setattr(time, "time", lambda asked=asked: real() - 3600.0 * next(asked))
         with Disk(folder, 60 + number).full():
             work(folder)
-        monkeypatch.setattr(time, "time", lambda: real() - 1e7)
+        monkeypatch.setattr(time, "time", lambda asked=asked: real() - 1e7 - 3600.0 * next(asked))
         code = work(folder)
         monkeypatch.setattr(time, "time", real)
         record = read_result(folder)
