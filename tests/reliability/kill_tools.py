@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mmbench.errors import MmbenchError
+from mmbench.files import without_nan
 from mmbench.resolve import Resolved
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import read_result
@@ -100,7 +101,7 @@ def damage(folder: Path, undisturbed: Undisturbed) -> list[str]:
 
     def last(path: Path) -> None:
         progress = state(path)["progress"]
-        history = [{key: value for key, value in json.loads(json.dumps(entry)).items() if key != "seconds"} for entry in progress["history"]]
+        history = [{key: value for key, value in without_nan(entry).items() if key != "seconds"} for entry in progress["history"]]
         assert len(history) == progress["epoch"]
         assert history == known[: len(history)]
 
