@@ -248,11 +248,13 @@ def test_a_tensor_of_something_that_is_no_storage(tmp_path: Path) -> None:
         torch_files.load(path)
 
 
-def test_lists_in_lists_are_read_once_each(tmp_path: Path) -> None:
+def test_lists_in_lists_without_end_are_refused_and_a_few_are_read_once_each(tmp_path: Path) -> None:
     storage = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x06tQ"
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + b"K\x00(K\x02K\x03t(K\x03K\x01ttR"
-    found = torch_files.load(torch_file(tmp_path / "a.pt", b"\x80\x02" + tensor + b"2\x86" * 60 + b"."))
-    for _ in range(60):
+    with pytest.raises(DataError, match="repeat one another without end"):
+        torch_files.load(torch_file(tmp_path / "b.pt", b"\x80\x02" + tensor + b"2\x86" * 60 + b"."))
+    found = torch_files.load(torch_file(tmp_path / "a.pt", b"\x80\x02" + tensor + b"2\x86" * 10 + b"."))
+    for _ in range(10):
         assert found[0] is found[1]
         found = found[0]
     np.testing.assert_array_equal(found, np.arange(6).reshape(2, 3))
