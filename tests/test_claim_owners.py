@@ -20,7 +20,9 @@ from mmbench.claims import CLAIM, SILENT, ClaimedError, claim, clock, owner_of, 
 from mmbench.cli.execute import Waiting
 from mmbench.component import RunRequest
 from mmbench.executors.local import LocalExecutor
-from mmbench.results.runs import read_run
+from mmbench.results.runs import RunRecord, find_runs, read_run
+from mmbench.results.status import status_lines
+from mmbench.results.tables import notes_on
 from mmbench.runner import _cleared
 
 HERE = claims._here()
@@ -184,17 +186,34 @@ def test_what_a_killed_process_had_begun_is_removed(tmp_path: Path) -> None:
 
 
 def test_states_of_claimed_runs(tmp_path: Path, ended: int) -> None:
-    def state(name: str, **changes: object) -> tuple[str, str]:
+    def state(name: str, **changes: object) -> RunRecord:
         folder = tmp_path / "demo" / "misa-abc" / name
         held_by(folder, **changes)  # type: ignore[arg-type]
         (folder / "config.yaml").touch()
-        record = read_run(folder)
-        return record.status, record.reason
+        return read_run(folder)
 
-    assert state("seed-1") == ("running", f"process {os.getpid()} on {HERE.host}, since 2026-01-01")
-    assert state("seed-2", pid=ended) == ("interrupted", f"process {ended} on {HERE.host}, since 2026-01-01 died; run the experiment again to resume")
-    status, reason = state("seed-3", host="node7", boot="b", quiet=7200.0)
-    assert (status, reason.startswith("no sign of life for 2 h from process "), "--take-over" in reason) == ("interrupted", True, True)
+    own, dead, silent = state("seed-1"), state("seed-2", pid=ended), state("seed-3", host="node7", boot="b", quiet=7200.0)
+    assert (own.status, own.reason, own.owner) == ("running", "", f"process {os.getpid()} on {HERE.host}, since 2026-01-01")
+    assert (dead.status, dead.reason) == ("interrupted", "its process died; run the experiment again to resume")
+    assert dead.owner == f"process {ended} on {HERE.host}, since 2026-01-01"
+    assert silent.status == "interrupted"
+    assert silent.reason.startswith("no sign of life for 2 h from its process on another machine; ")
+    assert "--take-over" in silent.reason
+
+
+def test_machines_are_named_by_status_and_nowhere_else(tmp_path: Path, ended: int) -> None:
+    for seed, changes in enumerate(({"host": "node7", "boot": "b"}, {"host": "node7", "boot": "b", "quiet": 7200.0}, {"pid": ended}), start=1):
+        folder = tmp_path / "demo" / "misa-abc" / f"seed-{seed}"
+        held_by(folder, **changes)  # type: ignore[arg-type]
+        (folder / "config.yaml").touch()
+    records = find_runs(tmp_path)
+    told = "\n".join(status_lines(records))
+    assert told.count("on node7, since 2026") == 2
+    assert f"process {ended} on {HERE.host}" in told
+    shown = "\n".join([*notes_on(records), *(str(getattr(each, field)) for each in records for field in ("reason", "warnings"))])
+    assert "running" in shown
+    assert "node7" not in shown
+    assert f"on {HERE.host}" not in shown
 
 
 def write(folder: Path, status: str, reason: str = "") -> None:

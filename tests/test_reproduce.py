@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -236,6 +237,17 @@ def test_runs_are_found_by_fingerprint_where_their_data_are_not_here(folder) -> 
     assert line.measured[0][0].mean == 1.0
     assert math.isnan(line.gap(line.measured[0][0], line.published[0][0]))
     assert "found by their fingerprint" in " ".join(work.missing)
+
+
+def test_files_of_a_target_name_no_home_folder(folder, monkeypatch) -> None:
+    home = folder / "of_someone"
+    monkeypatch.setenv("HOME", str(home))
+    changed = Options(out=Path("runs"), device="cpu", data_root=home / "data", overrides=(f"data.path={home}/mosi.pkl",))
+    texts = [render(result_of(make_work(load_target("target.yaml"), options), ()), form) for options in (changed, replace(changed, overrides=()))
+             for form in ("plain", "github", "latex")]  # fmt: skip
+    assert ["someone" in text for text in texts] == [False] * len(texts)
+    assert "$HOME/mosi.pkl" in texts[0]
+    assert "Looked in $HOME/data" in texts[3]
 
 
 def test_without_anything_to_run_the_published_numbers_are_written(folder, mmbench) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmbench.component import Metric
+from mmbench.privacy import shared
 from mmbench.reproduction.plan import Work, records_of
 from mmbench.reproduction.target import Group, Heading
 from mmbench.results.published import PublishedScore, Source
@@ -172,7 +173,7 @@ def result_of(work: Work, more: Sequence[str] = ()) -> Result:
         notes.append(f"What the paper's text says of the figure: {text}")
     command = f"mmbench reproduce {shlex.quote(target.argument)}" + f" --variant {target.variant}" * bool(target.variant)
     command = f"{command} {work.options.changes}".rstrip()
-    return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(notes), command)
+    return Result(target.stem, target.config.title, target.config.shows, blocks, source, tuple(shared(notes)), shared(command))
 
 
 def footnotes(result: Result) -> dict[str, str]:

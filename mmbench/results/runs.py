@@ -67,6 +67,8 @@ class RunRecord:
     """What went wrong beside the run, such as a tracker that was switched off."""
     numbers: int = 0
     """`mmbench.config.NUMBERS` of the version that made it; 0: it was not counted yet."""
+    owner: str = ""
+    """The process and machine that execute it, or did when it died; for a terminal alone, since what others are shown names no machine."""
 
     @property
     def title(self) -> str:
@@ -147,7 +149,7 @@ def checked(path: Path, key: str, value: Any, kind: type | tuple[type, ...]) -> 
         raise DataError(f"{path}: {key} is {value!r:.60}, which is of the wrong kind")
     if isinstance(value, list) and not all(isinstance(item, str if key == "warnings" else dict) for item in value):
         raise DataError(f"{path}: {key} holds something that is not {'a string' if key == 'warnings' else 'an object'}")
-    for part in value if key == "adapters" else ():
+    for part in value if isinstance(value, list) and key == "adapters" else ():
         if not all(isinstance(part.get(name, ""), str) for name in ("field", "kind")) or type(part.get("parameters", 0)) is not int:
             raise DataError(f"{path}: adapters holds {part!r:.60}, where field, kind and number of parameters should stand")
     if isinstance(value, dict) and key == "data":
@@ -207,17 +209,18 @@ def read_run(folder: Path) -> RunRecord:
             damage = str(error)
     known = told_by_path(folder) | told_by_config(folder)
     if state == "alive":
-        return RunRecord(folder, "running", str(owner), **known)
+        return RunRecord(folder, "running", owner=str(owner), **known)
     if damage:
         return RunRecord(folder, "damaged", damage, **known)
     if not (folder / "config.yaml").exists() and not any(folder.glob(".config.yaml.*")):  # which is being written
         return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **known)
     if owner is not None and state == "silent":
-        reason = f"no sign of life for {owner.quiet(time.time())} from {owner}; if it is gone, run the experiment with --take-over to resume"
-        return RunRecord(folder, "interrupted", reason, **known)
+        quiet = f"no sign of life for {owner.quiet(time.time())} from its process on another machine"
+        reason = f"{quiet}; if it is gone, run the experiment with --take-over to resume"
+        return RunRecord(folder, "interrupted", reason, owner=str(owner), **known)
     begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl")) or _holds(folder / "log.txt")
-    died = f"{owner} died; " if owner else "stopped before it finished; "
-    return RunRecord(folder, "interrupted" if begun else "pending", f"{died}run the experiment again to resume" * begun, **known)
+    reason = f"{'its process died' if owner else 'stopped before it finished'}; run the experiment again to resume" * begun
+    return RunRecord(folder, "interrupted" if begun else "pending", reason, owner=str(owner or ""), **known)
 
 
 def _holds(path: Path) -> bool:

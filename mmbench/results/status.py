@@ -29,8 +29,9 @@ def status_lines(records: Iterable[RunRecord]) -> list[str]:
         lines.append(f"{f'{who} ({path})' if who else path}: {', '.join(states)}")
         reasons: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
         for run in runs:
-            if run.reason:
-                reasons[(run.status, run.reason)].append(run)
+            reason = "; ".join(filter(None, (run.reason, run.owner)))
+            if reason:
+                reasons[(run.status, reason)].append(run)
             for warning in run.warnings:
                 reasons["warning", warning].append(run)
         for (status, reason), those in reasons.items():

@@ -62,7 +62,7 @@ def test_states_of_unfinished_folders(tmp_path: Path) -> None:
     (home / "seed-5" / "run.lock").touch()  # of an earlier version
     with claim(home / "seed-4"):
         assert [r.status for r in find_runs(tmp_path)] == ["pending", "interrupted", "damaged", "running", "interrupted"]
-        assert f"process {os.getpid()} on " in find_runs(tmp_path)[3].reason
+        assert f"process {os.getpid()} on " in find_runs(tmp_path)[3].owner
     assert find_runs(tmp_path)[3].status == "pending"
     (home / "seed-4" / "log.txt").touch()
     assert find_runs(tmp_path)[3].status == "pending"  # its process has not begun
