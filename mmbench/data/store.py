@@ -164,7 +164,7 @@ def _note_of(path: Path) -> tuple[Path, str]:
 def format_of(folder: Path) -> int | None:
     """The version of format that a store says it has; None where it says nothing that can be read."""
     try:
-        found = json.loads((folder / DOCUMENT).read_text(encoding="utf-8"))["format"]
+        found = load_json(folder / DOCUMENT)["format"]
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return found if isinstance(found, int) else None
