@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mmbench.errors import shown
 from mmbench.results import grid_formats
 from mmbench.results.comparison_formats import matrices
 from mmbench.results.comparison_formats import render as render_comparison
@@ -135,7 +136,7 @@ USES: dict[str, Callable[[Path], str]] = {
     "report": _tables,
     "report --grid": lambda root: "".join(grid_formats.render(build_grids(find_runs(root), "mae", draws=100), form) for form in grid_formats.FORMATS),
     "compare": lambda root: "".join(render_comparison(matrices(find_runs(root), (), 100, "video"), format) for format in FORMATS),
-    "status": lambda root: "\n".join(status_lines(find_runs(root))),
+    "status": lambda root: shown("\n".join(status_lines(find_runs(root)))),  # as the verb prints them
     "score": _rescored,
     "report --html": _details,
 }

@@ -51,6 +51,7 @@ class Commands:
         self.folder = folder
         self.environment = {**os.environ, "MMBENCH_CACHE": str(folder / "cache")}
         self.started: list[subprocess.Popen[str]] = []
+        self.stopped: list[int] = []
         (folder / "shared.yaml").write_text(CONFIG)
 
     def __call__(self, *arguments: str) -> subprocess.Popen[str]:
@@ -97,6 +98,11 @@ class Commands:
         self.until(look)
         return found[0]
 
+    def stop(self, pid: int) -> None:
+        """Hold a process that would not hear of the end of this test."""
+        os.kill(pid, signal.SIGSTOP)
+        self.stopped.append(pid)
+
     def says(self, process: subprocess.Popen[str], text: str) -> bool:
         return text in self.said(process)
 
@@ -120,6 +126,8 @@ def commands(tmp_path: Path) -> Iterator[Callable[[], Commands]]:
 
     yield make
     for each in made:
+        for pid in each.stopped:
+            os.kill(pid, signal.SIGKILL)
         for process in each.started:
             if process.poll() is None:
                 process.kill()
@@ -178,7 +186,7 @@ def test_a_command_is_killed_while_others_wait(commands: Any, tally: Any, times:
         each = commands()
         first = each.run(*options)
         owner = each.owner("runs/shared/linear-*/seed-1")
-        os.kill(owner.pid, signal.SIGSTOP)  # held for as long as it takes
+        each.stop(owner.pid)  # held for as long as it takes
         waiting, impatient = each.run(*options), each.run(*options)
         for process in (waiting, impatient):
             each.until(partial(each.says, process, "that others execute (process "))
@@ -187,6 +195,7 @@ def test_a_command_is_killed_while_others_wait(commands: Any, tally: Any, times:
         tally("interrupt of a command that waits for another", each.ended(impatient, 130) and f"process {owner.pid} on" in line)
         first.kill()
         os.kill(owner.pid, signal.SIGKILL)
+        each.stopped.remove(owner.pid)
         first.wait()
         well = each.ended(waiting) and {run.status for run in find_runs(each.folder / "runs")} == {"done"}
         tally("command and worker killed while another waits for them", well and not left_over(each.folder / "runs"))
@@ -277,7 +286,7 @@ def test_of_four_processes_one_gets_a_claim(tmp_path: Path, tally: Any, times: A
     rounds = times(30, 300)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with_claim = {1: {"pid": gone.pid}, 2: {"host": "node7", "boot": "b", "pid": 42}}
+    with_claim: dict[int, dict[str, object]] = {1: {"pid": gone.pid}, 2: {"host": "node7", "boot": "b", "pid": 42}}
     for i in range(rounds):
         (tmp_path / str(i)).mkdir()
         if i % 3:

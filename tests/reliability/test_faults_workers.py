@@ -117,6 +117,17 @@ def test_a_log_keeps_its_beginning_and_its_end(requests, monkeypatch) -> None:
     assert len(log) < 3000
 
 
+def test_a_log_that_finds_the_disk_full_stops_no_run(tmp_path, tally) -> None:
+    """What it cannot hold is lost, and nothing else: epochs are heard, and the process comes to its end."""
+    heard = []
+    code = "for i in range(3): print('x' * 100_000); print('epoch', i, flush=True)"
+    with open("/dev/full", "wb", buffering=0) as log:
+        process = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE)
+        with process:
+            late = attend.attend(process, log, lambda line: line.startswith(b"epoch") and not heard.append(line))
+    tally("the disk is full for a log", not late and heard == [b"epoch 0", b"epoch 1", b"epoch 2"])
+
+
 def test_a_run_that_is_told_of_badly_is_not_left_behind(requests) -> None:
     """An error of the display ends the run's process too."""
 
