@@ -6,6 +6,7 @@
     python benchmarks/reliability.py --page              # the page alone, from what is recorded
     python benchmarks/reliability.py --check             # fails where the page is not what the record says
 
+MMBENCH_OTHER_PYTHON names an interpreter of another version, with the same packages, whose runs are compared too.
 A try survives where the promise it tests holds: nothing lost, nothing wrong, one clear error. Anything else is a loss, and fails its test.
 """
 
@@ -39,14 +40,16 @@ def main(only: tuple[str, ...], short: bool, page: bool, check: bool) -> None:
     record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
     failed = []
     if not page and not check:
-        for path in sorted(TESTS.glob("test_*.py")):
-            if not only or any(word in path.name for word in only):
-                record[path.name], well = tried(path, short)
-                failed += [] if well else [path.name]
-                RECORD.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        chosen = [path for path in sorted(TESTS.glob("test_*.py")) if not only or any(word in path.name for word in only)]
+        if not chosen:
+            raise click.UsageError(f"no file of tests has {' or '.join(only)} in its name")
+        for path in chosen:
+            record[path.name], well = tried(path, short)
+            failed += [] if well else [path.name]
+            RECORD.write_text(json.dumps(record, indent=1) + "\n")
     text = rendered(record)
     if check:
-        if PAGE.read_text() != text:
+        if not PAGE.is_file() or PAGE.read_text() != text:
             raise click.ClickException(f"{PAGE.name} is not what {RECORD.name} says; python benchmarks/reliability.py --page writes it")
         return
     PAGE.write_text(text)
@@ -78,15 +81,24 @@ def counted(lines: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def rendered(record: dict[str, Any]) -> str:
-    """The page: the template, then a table for each file of tests."""
+    """The page: the template, a sentence on all tries, then a table for each file of tests that is still there."""
     parts = [(Path(__file__).parent / "reliability.template.md").read_text().rstrip()]
-    for name, part in record.items():
+    sections, faults = [], []
+    for name, part in sorted(record.items()):
+        if not (TESTS / name).is_file():
+            continue
         title = (TESTS / name).read_text().split('"""')[1].strip().splitlines()[0].rstrip(".")
-        form = "" if part["long"] else ", at the counts of the test suite"
-        rows = [f"| {fault} | {row['tried']} | {row['survived']} | {row['tried'] - row['survived']} |" for fault, row in part["faults"].items()]
-        table = "\n".join(["| fault | tried | survived | lost |", "|---|---:|---:|---:|", *rows])
-        parts.append(f"## {title}\n\n`tests/reliability/{name}`, {part['date']}, code {part['code']}{form}\n\n{table}")
-    return "\n\n".join(parts) + "\n"
+        told = [f"`tests/reliability/{name}`", part["date"], f"code {part['code']}"]
+        told += [] if part["long"] else ["at the counts of the test suite"]
+        told += [] if part["passed"] else ["**not all of its tests passed**"]
+        rows = [(fault.replace("|", "\\|"), row["tried"], row["survived"]) for fault, row in part["faults"].items()]
+        lines = [f"| {fault} | {tries} | {survived} | {tries - survived} |" for fault, tries, survived in rows]
+        table = "\n".join(["| fault | tried | survived | lost |", "|---|---:|---:|---:|", *lines])
+        sections.append(f"### {title}\n\n{', '.join(told)}\n\n{table}")
+        faults += rows
+    tries, survived = (sum(row[place] for row in faults) for place in (1, 2))
+    parts.append(f"In all: {len(faults)} faults, {tries} tries, {tries - survived} lost.")
+    return "\n\n".join(parts + sections) + "\n"
 
 
 if __name__ == "__main__":
