@@ -151,6 +151,25 @@ def test_an_older_checkpoint_stands_when_a_newer_one_cannot_be_written(tmp_path,
         tally("the disk is full at some step of a checkpoint", whole and not left_behind(tmp_path) and error.value.filename == str(path))
 
 
+def test_chosen_weights_are_written_before_the_epoch_that_chose_them(tmp_path, tally, monkeypatch) -> None:
+    """Wherever it ends: ``best.pt`` is of the last epoch in ``last.pt`` that was the best one, or of a later one, to which a second attempt leads."""
+    monkeypatch.setattr(checkpoint, "PAUSE", 0)
+
+    def begun(name: str) -> checkpoint.Checkpoints:
+        (tmp_path / name).mkdir()
+        kept = checkpoint.Checkpoints(tmp_path / name, "f00d", torch.nn.Linear(2, 1))
+        kept.epoch_end({"epoch": 1}, improved=True)
+        return kept
+
+    whole = begun("whole")
+    for step in range(steps_of(tmp_path, lambda: whole.epoch_end({"epoch": 2}, improved=True))):
+        kept = begun(str(step))
+        with Disk(tmp_path, step).full(), pytest.raises(OSError, match="No space left on device"):
+            kept.epoch_end({"epoch": 2}, improved=True)
+        last, best = (torch.load(path, weights_only=True)["progress"]["epoch"] for path in (kept.last, kept.best))
+        tally("the disk is full between the two checkpoints of an epoch", last <= best)
+
+
 def test_an_import_or_a_cache_finds_the_disk_full(place, tmp_path, times, tally, monkeypatch, capfd) -> None:
     bird = ("--as", place / "bird.yaml", "--set", "data.splits=own")
 
