@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, one clear line for each mistake."""
 
+import errno
 import gzip
 import json
 import os
@@ -12,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from mmbench import cli
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
 needs_decalign = pytest.mark.skipif(find_spec("mmbench_decalign") is None or find_spec("torch") is None, reason="needs the DecAlign plugin")
@@ -140,6 +143,24 @@ def test_data_that_are_missing_or_damaged_end_with_code_3(mmbench) -> None:
     truncated.write_bytes(pickle.dumps({"train": list(range(1000))})[:-50])
     assert "truncated.pkl" in error(mmbench("run", "real.yaml", "--set", f"data.path={truncated}", code=3))
     assert "absent.pkl" in error(mmbench("run", "real.yaml", "--set", "data.path=absent.pkl", code=3))
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "code", "said"),
+    [
+        (errno.ENOSPC, "runs/a\x1b[2J\nb", 1, r"runs/a\x1b[2J\nb: No space left on device; when that is mended, give the same command again"),
+        (errno.EIO, None, 1, "the output: Input/output error; when that is mended, give the same command again"),
+        (errno.EACCES, "own\x9b.yaml", 3, r"own\x9b.yaml: Permission denied"),
+    ],
+)
+def test_what_the_system_says_of_a_file_is_one_harmless_line(monkeypatch, capsys, fault: int, name: str | None, code: int, said: str) -> None:
+    def fails(**options: object) -> None:
+        raise OSError(fault, os.strerror(fault), *filter(None, [name]))
+
+    monkeypatch.setattr(cli, "cli", fails)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (code, f"error: {said}\n")
 
 
 def test_a_folder_that_cannot_be_written_is_named(mmbench) -> None:

@@ -1,4 +1,8 @@
-"""The command line. Each verb is a module of this package, imported when it runs, so that ``--help`` is quick."""
+"""The command line. Each verb is a module of this package, imported when it runs, so that ``--help`` is quick.
+
+Exit codes: 0, all is well; 1, something did not come about (a run failed or was stopped, a clip failed, scores differ, a disk is full);
+2, a mistake in the command, the config or the choice of components; 3, data are missing, damaged or not what they should be; 130, interrupted.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from importlib import import_module
 import click
 
 from mmbench import __version__
-from mmbench.errors import DataError, MmbenchError, shown, told
+from mmbench.errors import DataError, MmbenchError, printable, shown, told
 
 VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
@@ -34,7 +38,8 @@ VERBS = {
 }
 
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)
+"""What is wrong with a disk, not with a file that the user names."""
 
 
 class Verbs(click.Group):
@@ -82,14 +87,14 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        if error.errno not in UNWRITABLE and error.filename is None:
+        if error.errno not in DISK and error.filename is None:
             raise
-        name = "the output" if error.filename is None else str(error.filename)
-        if error.errno not in UNWRITABLE:  # of a file or folder of the user's, wherever it is looked at: of a name that is too long, for one
-            click.echo(told(f"{name}: {error.strerror}"), err=True)
+        told_of = f"{'the output' if error.filename is None else printable(str(error.filename))}: {error.strerror}"
+        if error.errno not in DISK:  # of a file or folder of the user's, wherever it is looked at: of a name that is too long, for one
+            click.echo(told(told_of), err=True)
             sys.exit(DataError.exit_code)
-        with contextlib.suppress(OSError):  # of a disk that is full, read-only or damaged
-            click.echo(f"error: {name}: cannot be written: {error.strerror}; when that is mended, give the same command again", err=True)
+        with contextlib.suppress(OSError):  # standard error may be on that disk
+            click.echo(told(f"{told_of}; when that is mended, give the same command again"), err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
