@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -137,6 +138,10 @@ class TrainingConfig(Section):
     )
 
 
+Seed = Annotated[int, Field(ge=0, lt=10**18)]
+"""As many digits as ``--seeds`` takes, and as every reader of JSON keeps."""
+
+
 class Experiment(Section):
     """One experiment: data, a model with losses, and a protocol, for some seeds."""
 
@@ -148,16 +153,16 @@ class Experiment(Section):
     adapters: Literal["auto", "forbid", "frozen", "trained"] = Field("auto", description="how a field that a loss needs and the model lacks is made")
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     metrics: tuple[str, ...] | None = Field(None, min_length=1, description="default: the data set's suite")
-    seeds: tuple[NonNegativeInt, ...] = Field((1, 2, 3, 4, 5), description="one run each")
+    seeds: tuple[Seed, ...] = Field((1, 2, 3, 4, 5), description="one run each")
 
     @field_validator("seeds", mode="after")
     @classmethod
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value:
             raise ValueError("must name at least one seed")
-        twice = sorted({seed for seed in value if value.count(seed) > 1})
+        twice = [seed for seed, count in Counter(value).items() if count > 1]
         if twice:
-            raise ValueError(f"seed {twice[0]} is given twice")
+            raise ValueError(f"seed {min(twice)} is given twice")
         return value
 
 

@@ -148,7 +148,8 @@ def write(path: Path, content: bytes | str | Callable[[IO[bytes]], Any]) -> None
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically. NaN is written as null: JSON has none."""
-    write(path, json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(without_nan(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write(path, text.encode("utf-8", "backslashreplace"))  # half a pair, as in the name of a file that is no UTF-8, is escaped as JSON has it
 
 
 def file_digest(path: Path) -> str:
@@ -166,7 +167,7 @@ DIGEST = "digest"
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON document atomically with a digest of itself, so that a digit that changes on the disk is seen."""
-    plain = json.loads(json.dumps(without_nan(value)))  # as it will be read
+    plain = parse_json(json.dumps(without_nan(value)))  # as it will be read
     write_json(path, {**plain, DIGEST: seal(plain)})
 
 

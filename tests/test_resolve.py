@@ -92,6 +92,7 @@ seeds: [1, 2, 1]
         ("training:", "metrics: [wacc]\ntraining:", "metrics.0: metric 'wacc' is for classification; mosi is a regression data set"),
         ("training:", "seeds: []\ntraining:", "seeds: "),
         ("training:", "seeds: [-1]\ntraining:", "seeds.0: must be greater than or equal to 0 (got -1)"),
+        ("training:", f"seeds: [{10**18}]\ntraining:", f"seeds.0: must be less than {10**18}"),
         ("name: toy\ndata", "name: a/b\ndata", "name: "),
         ("weight: 0.5", "weight: .inf", "losses.0.weight: must be a number"),
         ("weight: 0.5", "weight: {value: 1, warmup: -1}", "losses.0.weight: must be a number"),
