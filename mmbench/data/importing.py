@@ -60,7 +60,7 @@ def import_dataset(config: DataConfig, root: Path | None = None, replace: bool =
 def _origin(source: Source) -> dict[str, Any]:
     """Where the data came from; whatever the document of an extracted data set says of that is kept."""
     manifest = source.manifest
-    before = {key: value for key, value in source.store.document.get("origin", {}).items() if key != "path"}
+    before = {key: value for key, value in source.store.origin.items() if key != "path"}
     known = {"name": manifest.name, "protocol": manifest.protocol, "part": manifest.part, "digest": source.digest, "known": source.known}
     return {**before, **known, "path": shared(str(source.path.resolve()))}
 
@@ -69,8 +69,8 @@ def _same(held: Store | None, source: Source, origin: Mapping[str, Any]) -> bool
     """Whether a store is the source as it is read now."""
     if held is None:
         return False
-    there, facts = held.document.get("origin", {}), ("name", "protocol", "part", "digest")
-    return held.document["reader"] == source.store.document["reader"] and all(there.get(key) == origin[key] for key in facts)
+    facts = ("name", "protocol", "part", "digest")
+    return held.document.get("reader") == source.store.document["reader"] and all(held.origin.get(key) == origin[key] for key in facts)
 
 
 def _write(store: Store, document: Mapping[str, Any], folder: Path, held: Callable[[], bool]) -> bool:

@@ -172,7 +172,7 @@ def _written_store(manifest: Manifest, name: str, folder: Path) -> Source:
         stored.check(store)
     except ValueError as error:
         raise DataError(f"{folder}: the data written there are damaged ({error}); make them again as they were made") from None
-    origin = store.document.get("simulation") or store.document.get("origin") or {}
+    origin = store.document.get("simulation") or store.origin
     if origin.get("name") != manifest.name:
         what = "simulated " if store.document.get("simulated") else ""
         raise DataError(f"{folder}: holds {what}{origin.get('name')}, not {manifest.name}")

@@ -68,6 +68,12 @@ class Store:
     document: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray]
 
+    @property
+    def origin(self) -> Mapping[str, Any]:
+        """What its document says of where the data came from; empty where it says nothing."""
+        found = self.document.get("origin")
+        return found if isinstance(found, dict) else {}
+
     def under(self, prefix: str) -> dict[str, np.ndarray]:
         """The arrays below a prefix, by the rest of their name."""
         return {name.removeprefix(f"{prefix}/"): array for name, array in self.arrays.items() if name.startswith(f"{prefix}/")}

@@ -39,7 +39,7 @@ def refuse_other(folder: Path, digest: str, replace: bool) -> bool:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return False
     store = open_store(folder)
-    if store is not None and store.document.get("origin", {}).get("digest") == digest:
+    if store is not None and store.origin.get("digest") == digest:
         return True
     if not (folder / DOCUMENT).is_file():
         raise DataError(f"{folder}: holds something that is no data set; move it away, or choose another folder with --out")

@@ -26,6 +26,7 @@ from mmbench.data.importing import import_dataset
 from mmbench.data.load import load_dataset, open_source
 from mmbench.data.manifest import load_manifest
 from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.files import DIGEST
 
 from .format_fixtures import misa, mmsa_aligned, write_folder
 from .raw_samples import make_rows, write_sounds, write_table
@@ -97,11 +98,14 @@ def test_a_second_import_does_nothing_and_another_source_needs_replace(write: An
 def test_a_damaged_import_is_told_and_replaced(write: Any, content: Any, tmp_path: Path) -> None:
     config = write(content)
     folder = import_dataset(config, tmp_path / "root").folder
-    (folder / "store.json").write_text("{}")
-    with pytest.raises(DataError, match="damaged"):
-        load_dataset(config.model_copy(update={"path": None}), tmp_path / "root")
-    with pytest.raises(DataError, match="--replace"):
-        import_dataset(config, tmp_path / "root")
+    whole = json.loads((folder / "store.json").read_text())
+    foreign = {key: value for key, value in whole.items() if key not in ("reader", DIGEST)}
+    for document in ({}, {**foreign, "origin": None}, {**foreign, "origin": ["a"]}):
+        (folder / "store.json").write_text(json.dumps(document))
+        with pytest.raises(DataError, match="damaged"):
+            load_dataset(config.model_copy(update={"path": None}), tmp_path / "root")
+        with pytest.raises(DataError, match="--replace"):
+            import_dataset(config, tmp_path / "root")
     assert import_dataset(config, tmp_path / "root", replace=True).new
     assert load_dataset(config.model_copy(update={"path": None}), tmp_path / "root").fingerprint == load_dataset(config).fingerprint
 
