@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.data.array_files import DAMAGE
+from mmbench.data.array_files import DAMAGE, reason
 from mmbench.data.manifest import SPLITS
 from mmbench.errors import DataError
 from mmbench.extraction.words import Word, own_frames, owners, text_frames, timed_frames
@@ -69,14 +69,16 @@ class WordFrames(Frames):
 
 
 def load(path: Path) -> np.ndarray:
-    """An array of the cache. DataError: it cannot be read."""
+    """An array of the cache. DataError: it cannot be read; what is damaged is removed."""
     try:
         content = path.read_bytes()
         end = content[-END.size :]
-        if end.startswith(MARK) and END.unpack(end)[1] != zlib.crc32(content[: -END.size]):
+        if end.startswith(MARK) and END.unpack(end)[1] != zlib.crc32(memoryview(content)[: -END.size]):
             raise ValueError("its checksum is another")
         found: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
         return found
+    except (OSError, MemoryError) as error:  # says nothing of what the file holds
+        raise DataError(f"{path}: cannot be read back ({reason(error)}); try again, or remove it: the same command extracts it anew") from None
     except DAMAGE as error:
         with contextlib.suppress(OSError):
             path.unlink()
