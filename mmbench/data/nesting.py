@@ -8,7 +8,7 @@ import numpy as np
 
 DEEPEST = 64
 """Containers in each other. Data have five."""
-MOST, REPEATED = 1 << 22, 8
+MOST, REPEATED = 1 << 22, 64
 """Items that a value may have when it is written down, and beyond that how many times those that are there."""
 _CONTAINERS = (list, tuple, dict, np.ndarray)
 

@@ -254,6 +254,16 @@ def test_copies_without_end_are_refused(tmp_path: Path) -> None:
         pickles.load(tmp_path / "a.pkl")
 
 
+def test_lists_that_are_padded_with_one_list_are_read(tmp_path: Path) -> None:
+    """Of a hundred sequences of five hundred frames twenty are frames of their own; the rest is one list, as ``[frame] * n`` makes it."""
+    pad = [0.0] * 100
+    content = [[[1.0] * 100 for _ in range(20)] + [pad] * 480 for _ in range(100)]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(content))
+    found = pickles.load(tmp_path / "a.pkl")
+    assert np.shape(found) == (100, 500, 100)
+    assert found[0][-1] is found[1][-1]
+
+
 def test_strings_of_python_2_keep_their_escapes(tmp_path: Path) -> None:
     (tmp_path / "a.pkl").write_bytes(b"S'a\\n\\x41\\\\ \\'\"'\n.")
     assert pickles.load(tmp_path / "a.pkl") == "a\nA\\ '\""
