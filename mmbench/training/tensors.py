@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,6 +33,12 @@ class TensorSplit:
         self.inputs = {name: (_tensor(part.values, home, device), _tensor(part.mask, home, device)) for name, part in split.inputs.items()}
         self.target = _tensor(split.target, home, device)
         self.unimodal_targets = {name: _tensor(target, home, device) for name, target in split.unimodal_targets.items()}
+
+    @cached_property
+    def finite(self) -> bool:
+        """Whether all features are; they do not change, so the host looks at them and waits once."""
+        parts = [values for values, _ in self.inputs.values() if values.is_floating_point() and values.numel()]
+        return all(math.isfinite(torch.linalg.vector_norm(values, math.inf).item()) for values in parts)
 
     @property
     def lengths(self) -> np.ndarray:
