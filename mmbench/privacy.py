@@ -10,7 +10,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class SharedStream:
         """Write a text as `shared` has it."""
         self._stream.write(shared(text))
         return len(text)
+
+    def writelines(self, texts: Iterable[str]) -> None:
+        """Write several."""
+        self.write("".join(texts))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -96,18 +100,19 @@ def _secrets() -> tuple[str, ...]:
 
 
 class _Rules:
-    """What to replace in texts, compiled."""
+    """What to replace in texts, compiled: a text that has the first is searched for the second. Nearly all have none, and logs may be floods."""
 
     def __init__(self, home: str, user: str, secrets: tuple[str, ...]):
         homes = sorted({home, os.path.realpath(home)} - {"", "/"}, key=len, reverse=True) if home else []
-        self.rules = [(re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)"), HIDDEN) for secret in secrets]
-        self.rules += [(CREDENTIALS, f"{HIDDEN}@")]
-        self.rules += [(re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])"), HOME) for name in homes]
-        self.rules += [(re.compile(rf"(?<=/){re.escape(user)}(?![\w.-])"), USER)] if user else []
+        self.rules = [(secret, re.compile(rf"(?<!\w){re.escape(secret)}(?!\w)"), HIDDEN) for secret in secrets]
+        self.rules += [("://", CREDENTIALS, f"{HIDDEN}@")]
+        self.rules += [(name, re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])"), HOME) for name in homes]
+        self.rules += [(f"/{user}", re.compile(rf"(?<=/){re.escape(user)}(?![\w.-])"), USER)] if user else []
 
     def told(self, text: str) -> str:
-        for pattern, other in self.rules:
-            text = pattern.sub(other, text)
+        for part, pattern, other in self.rules:
+            if part in text:
+                text = pattern.sub(other, text)
         return text
 
 

@@ -245,4 +245,6 @@ def test_the_log_of_a_run_passes_through_a_stream_that_hides(home, tally) -> Non
     stream = SharedStream(below)
     print(f"{home}/x: https://me:canary@host/y, {SECRETS['HF_TOKEN']}", file=stream, flush=True)
     tally("a name, a path or a secret in a log", below.getvalue() == "$HOME/x: https://***@host/y, ***\n")
+    stream.writelines([f"{home}/y\n", "z\n"])
+    tally("a name, a path or a secret in a log", below.getvalue().endswith("\n$HOME/y\nz\n"))
     assert not stream.isatty()
