@@ -93,9 +93,10 @@ def _prepare(folder: Path, device: str, parent: int) -> int:
         from mmbench.resolve import load
         from mmbench.runner import open_data
         from mmbench.training.encoders import build_encoders, prepare
+        from mmbench.training.environment import choose_device
 
         (resolved,) = load(folder / "config.yaml")
-        prepare(open_data(resolved), ("train", "valid", "test"), build_encoders(resolved), _device(device))
+        prepare(open_data(resolved), ("train", "valid", "test"), build_encoders(resolved), choose_device(device))
     except MmbenchError as error:
         print(told(str(error)), file=sys.stderr)
         return error.exit_code
@@ -133,7 +134,7 @@ class _Stop:
     def __call__(self) -> bool:
         return self.requested or os.getppid() != self.parent
 
-    def explains(self, error: Exception) -> bool:
+    def explains(self, error: BaseException) -> bool:
         """Whether an error is nothing but that the one who read this process's output is gone."""
         output = select.poll()
         output.register(1, 0)
@@ -165,18 +166,17 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
     from mmbench.resolve import load
 
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "numbers": NUMBERS, "status": "failed", "reason": "", "label": folder.parent.name}
+    interrupted: tuple[type[Exception], ...] = ()
     try:
         (resolved,) = load(folder / "config.yaml")
         result.update(_identity(resolved, folder))
         tracked.classes = tracking.load(tracking.names())
         from mmbench.training.loop import Interrupted
-    except Exception as error:
-        result["reason"] = _reason(error)
-        return result
-    try:
+
+        interrupted = (Interrupted,)
         _run(resolved, folder, device, stop, result, tracked)
-    except Exception as error:
-        if isinstance(error, Interrupted) or stop.explains(error):
+    except (Exception, SystemExit) as error:  # a component may call sys.exit, and none of its numbers is to mean something here
+        if isinstance(error, interrupted) or stop.explains(error):
             result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
         else:
             result["reason"] = _reason(error)
@@ -185,7 +185,7 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
     return result
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | SystemExit) -> str:
     """One line for the record; the traceback of anything that is not a user's mistake goes to the log."""
     if isinstance(error, MmbenchError):
         return " ".join(str(error).split())
@@ -193,6 +193,8 @@ def _reason(error: Exception) -> str:
         return f"{full.filename or 'its folder'}: the disk is full ({full.strerror})"
     with suppress(OSError):
         traceback.print_exc()
+    if isinstance(error, SystemExit):
+        return f"a component ended the process ({one_line(error)[:200]})"
     if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
         return f"out of memory: {one_line(error)[:200]}; use a smaller training.batch_size"
     if "torch.use_deterministic_algorithms" in str(error):
@@ -224,6 +226,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     from mmbench.results.runs import write_predictions
     from mmbench.runner import open_data
     from mmbench.training.encoders import build_encoders, prepare
+    from mmbench.training.environment import choose_device, environment
     from mmbench.training.loop import Interrupted, Protocol, fit, predict
     from mmbench.training.network import Network
     from mmbench.training.seeds import make_deterministic
@@ -231,7 +234,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
 
     training, seed = resolved.experiment.training, resolved.experiment.seeds[0]
     make_deterministic(training.threads, training.deterministic)
-    device = _device(device_name)
+    device = choose_device(device_name)
     dataset = open_data(resolved)
     fingerprint = resolved.fingerprint(dataset.fingerprint)
     expected = folder.parent.name.rpartition("-")[2]
@@ -248,7 +251,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         "metrics": list(metrics),
         **resolved.protocol,
     }
-    result["environment"] = _environment(resolved, device)
+    result["environment"] = environment(resolved, device)
 
     def score(prediction: np.ndarray, target: np.ndarray) -> dict[str, float]:
         return dict(evaluate(tuple(metrics), prediction, target, dataset.classes, metrics))
@@ -280,7 +283,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
         progress = fit(network, TensorSplit(learning.splits["train"], device), valid, protocol)
     except Interrupted:
         raise
-    except Exception:
+    except (Exception, SystemExit):
         tracked.epochs(log.history)  # a failed run is not gone on with, so these are all
         raise
     log.whole(progress.history)
@@ -352,53 +355,6 @@ def _line(entry: dict[str, Any]) -> str:
 def _gradients(sums: Mapping[str, float]) -> dict[str, float]:
     """By term: the norm of its weighted gradient in the encoded features, at the first batch of an epoch."""
     return {name.removeprefix(GRADIENT): value for name, value in sums.items() if name.startswith(GRADIENT)}
-
-
-def _device(name: str) -> Any:
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError(f"the device {name!r} was asked for, and torch {torch.__version__} sees no GPU here; use --device cpu")
-    return torch.device(name)
-
-
-def _environment(resolved: Any, device: Any) -> dict[str, Any]:
-    import platform
-    import subprocess
-    from importlib import metadata
-
-    import torch
-
-    from mmbench.files import PACKAGE
-
-    git = None
-    if (PACKAGE.parent / ".git").exists():
-        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty", "--abbrev=40"]
-        git = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    packages = ("mmbench", "torch", "numpy", "pandas", "pydantic", "safetensors", "transformers")
-    installed = {name: _version(metadata, name) for name in packages}
-    used = [resolved.model, *resolved.encoders.values(), *resolved.losses]
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version for name, version in installed.items() if version},
-        "components": {f"{choice.entry.component.kind} {choice.entry.key}": choice.entry.version for choice in used},
-        "git": git,
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "threads": torch.get_num_threads(),
-        "precision": resolved.experiment.training.precision,
-    }
-
-
-def _version(metadata: Any, name: str) -> str | None:
-    try:
-        return str(metadata.version(name))
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _plain(value: Any) -> Any:

@@ -97,11 +97,10 @@ class LocalExecutor:
 
     def stop(self) -> None:
         """Ask the running processes to stop after their step; the second call ends them at once."""
-        number = signal.SIGKILL if self.stopping else signal.SIGINT
-        self.stopping = True
+        again, self.stopping = self.stopping, True
         for process in list(self._processes.values()):
             if process.poll() is None:
-                process.send_signal(number)
+                kill(process) if again else process.send_signal(signal.SIGINT)
 
     def _job(self, outcomes: queue.Queue[tuple[int, RunOutcome]], slot: int, run: RunRequest, environment: dict[str, str]) -> None:
         try:
@@ -165,7 +164,9 @@ class LocalExecutor:
         if code == BUSY:
             return RunOutcome(run, "busy", "another process executes it")
         status, reason = stated(run.folder)
-        if late and not self.stopping and not (status == "done" and code == EXIT["done"]):
+        if late and status in FINAL:  # it ended all the same, or hung after that
+            return RunOutcome(run, status, reason)
+        if late and not self.stopping:
             why = f"stopped after {in_time(self.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
             return self._failed(run, why, resumable=True)
         if status and code == EXIT.get(status):

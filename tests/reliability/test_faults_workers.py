@@ -29,7 +29,8 @@ def write(status, reason=""):
 """
 GOOD = "write('done')"
 FLOOD = "block = (b'x' * 99 + b'\\n') * 10_000\nfor _ in range({mb}): os.write({stream}, block)\n"
-DEAF = "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+IGNORED = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+DEAF = f"{IGNORED}; time.sleep(60)"
 FAULTS = {
     "its process exits with 3": ("sys.exit(3)", "failed", "exit code 3"),
     "its process aborts": ("os.abort()", "failed", "SIGABRT"),
@@ -50,6 +51,12 @@ FAULTS = {
     "it prints JSON without an end": (f"print('[' * 60_000); print('{{\"epoch\": ' * 9_000); {GOOD}", "done", ""),
     "it prints epochs that are none": (f'print(\'{{"epoch": null, "of": []}}\'); print(\'{{"unwritten": 1, "epoch": 2}}\'); {GOOD}', "done", ""),
     "it leaves a child that holds its output": (f"os.fork() or time.sleep(30)\n{GOOD}", "done", ""),
+    "it hangs past its time once its result stands": (f"{GOOD}; {DEAF}", "done", ""),
+    "it fails for another cause when its time is up": (
+        "signal.signal(signal.SIGINT, lambda *_: (write('failed', 'another cause'), os._exit(1))); time.sleep(60)",
+        "failed",
+        "another cause",
+    ),
 }
 
 
@@ -139,6 +146,46 @@ def test_a_run_that_is_told_of_badly_is_not_left_behind(requests) -> None:
     (outcome,) = executor.submit([request])
     assert (outcome.status, "no display" in outcome.reason) == ("failed", True)
     assert executor._processes[0].poll() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_a_component_that_ends_the_process_is_a_failed_run(tmp_path, monkeypatch, code) -> None:
+    """75 would say that another process executes the run, which would be waited for and started again without end."""
+    from mmbench import resolve, worker
+
+    monkeypatch.setattr(worker.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(resolve, "load", lambda path: sys.exit(code))
+    assert worker.main([str(tmp_path)]) == worker.EXIT["failed"]
+    result = read_json(tmp_path / "result.json")
+    assert (result["status"], f"SystemExit: {code}" in result["reason"]) == ("failed", True)
+
+
+def test_a_second_stop_ends_what_a_run_has_started_too(requests) -> None:
+    """As a loader of a plugin's, which hears no interrupt either."""
+    line = "json.dumps({'epoch': 1, 'of': 2, 'child': child})"
+    (request,) = requests({"parent": f"{IGNORED}; child = os.fork()\nif child: print({line}, flush=True)\ntime.sleep(60)"})
+    children = []
+
+    def twice(run: RunRequest, line: dict) -> None:
+        children.append(line["child"])
+        executor.stop()
+        executor.stop()
+
+    executor = LocalExecutor(1, twice)
+    (outcome,) = executor.submit([request])
+    assert outcome.status == "interrupted"
+    deadline = time.monotonic() + 30
+    while _runs(children[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(children[0])
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that nobody has seen off yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("2", 7200), ("90m", 5400), ("1.5h", 5400), ("45s", 45), ("10 min", 600)])
