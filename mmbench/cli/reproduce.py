@@ -24,7 +24,7 @@ ADVICE = "choose another folder with --out"
 @experiment_options
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @timeout_option
-@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
+@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
 @click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv"]), default="plain", show_default=True)

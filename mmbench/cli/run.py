@@ -17,7 +17,7 @@ from mmbench.cli.terminal import say
 @click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
 @timeout_option
-@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew.")
+@click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 def command(
     config: str,

@@ -62,6 +62,8 @@ ACCENTS = {
     "\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": ".", "\u0308": '"', "\u030a": "r",
     "\u030b": "H", "\u030c": "v", "\u0327": "c",
 }  # fmt: skip
+FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a formula begins in a spreadsheet; the wide forms are taken for the others where people type these."""
 NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {char: f"\\{char}" for char in "\\`*[]|~$"}
 
@@ -76,7 +78,7 @@ def clean(text: str) -> str:
 def csv_text(text: str) -> str:
     """Text as CSV has it: clean, and with an apostrophe before what a spreadsheet would take for a formula. A number stays one."""
     text = clean(text)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) and not NUMBER.fullmatch(text) else text
+    return f"'{text}" if text.startswith(FORMULA) and not NUMBER.fullmatch(text) else text
 
 
 def escape_latex(text: str) -> str:
