@@ -133,7 +133,7 @@ def killed(forks: Forks, undisturbed: Undisturbed, folder: Path, number: str, rn
 @pytest.mark.parametrize("config", NAMED)
 def test_a_run_is_killed_at_any_moment(config: str, whole: Whole, forks: Forks, tmp_path: Path, times: Any, tally: Any) -> None:
     undisturbed = whole(named(config))
-    for attempt in range(times(3, 100)):
+    for attempt in range(times(2, 100)):  # all signals, with the two configs
         number = SIGNALS[(attempt + len(config)) % len(SIGNALS)]
         lost = killed(forks, undisturbed, tmp_path / str(attempt), number, random.Random(f"{config} {attempt}"))
         count(tally, f"{number} at a random moment of a run, {config.removesuffix('_mosi')}", lost)
