@@ -161,9 +161,12 @@ def _believed(path: Path, content: str | None) -> bool:
 
 
 def _note_of(path: Path) -> tuple[Path, str]:
-    """Where the digest of a file is remembered, and what must not have changed since. Its folder may be renamed."""
+    """Where the digest of a file is remembered, and what must not have changed since. Its folder may be renamed, and its disk mounted anew:
+
+    the number of a network's disk is another on each machine and after each start, and a large store must not be read again for that.
+    """
     status = path.stat()
-    identity = f"{status.st_dev}|{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
+    identity = f"{status.st_ino}|{status.st_size}|{status.st_mtime_ns}"
     return cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json", identity
 
 

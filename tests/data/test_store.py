@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,24 @@ def test_a_damaged_store_is_built_again(tmp_path: Path, damage: Any) -> None:
 def test_a_whole_store_is_not_built_again(tmp_path: Path) -> None:
     open_or_build(tmp_path / "x", build)
     open_or_build(tmp_path / "x", lambda folder: pytest.fail("built again"))
+
+
+def test_a_store_is_read_again_neither_at_the_next_start_nor_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the same disk of a network has another number."""
+    open_or_build(tmp_path / "store", build)
+    stat = Path.stat
+
+    def elsewhere(path: Path, **options: Any) -> Any:
+        found = stat(path, **options)
+        return SimpleNamespace(**{name: getattr(found, name) for name in dir(found) if name.startswith("st_")} | {"st_dev": found.st_dev + 1})
+
+    def read(path: Path) -> str:
+        raise AssertionError(f"{path} is read")
+
+    monkeypatch.setattr(store_module, "file_digest", read)
+    assert open_store(tmp_path / "store") is not None
+    monkeypatch.setattr(Path, "stat", elsewhere)
+    assert open_store(tmp_path / "store") is not None
 
 
 def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
