@@ -15,6 +15,7 @@ from mmbench.config import OptimizerConfig, PlateauConfig, WarmupCosineConfig  #
 from mmbench.errors import ConfigError, RunError  # noqa: E402
 from mmbench.metrics import METRICS, evaluate  # noqa: E402
 from mmbench.training import checkpoint, loop  # noqa: E402
+from mmbench.training.finite import Finite  # noqa: E402
 from mmbench.training.loop import Interrupted, Protocol, fit, predict  # noqa: E402
 from mmbench.training.network import Network, weight_at  # noqa: E402
 from mmbench.training.optim import Schedule, build_optimizer  # noqa: E402
@@ -359,3 +360,11 @@ def test_the_loop_names_no_test_split() -> None:
     source = Path(loop.__file__).read_text()
     assert "splits" not in source.replace("validation splits", "")
     assert "dataset" not in source
+
+
+def test_a_parameter_that_no_module_holds_is_looked_at_too(session) -> None:
+    network, train, _, protocol = session()
+    parameters = [*network.parameters(), *(torch.nn.Parameter(torch.tensor([value])) for value in (math.inf, 1.0))]
+    optimizer = build_optimizer(OptimizerConfig(), {"model": parameters})
+    with pytest.raises(RunError, match=rf"^the weight {len(parameters) - 2} of model became NaN or infinite in epoch 1"):
+        Finite(network, optimizer, train, protocol.training).check({}, [], 1)

@@ -43,7 +43,7 @@ class Checkpoints:
     def resume(self, device: torch.device) -> dict[str, Any]:
         """Restore what ``last.pt`` holds; returns the progress, empty where there is no such file."""
         for left in self.last.parent.glob(".*.tmp"):  # what a killed attempt was writing
-            left.unlink()
+            left.unlink(missing_ok=True)
         if not self.last.is_file():
             return {}
         progress = load_checkpoint(self.last, self.fingerprint, self.network, self.optimizer, self.schedule, device, NUMBERS)

@@ -47,11 +47,12 @@ class Finite:
             return held
         names = {parameter: name for name, parameter in self.network.named_parameters()}
         for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                held[f"the weight {names[parameter]}"] = parameter.detach()
+            for number, parameter in enumerate(group["params"]):
+                name = names.get(parameter, f"{number} of {group['name']}")  # one that no module holds
+                held[f"the weight {name}"] = parameter.detach()
                 for kind, value in self.optimizer.state.get(parameter, {}).items():
                     if isinstance(value, Tensor):
-                        held[f"the optimizer's {kind} of {names[parameter]}"] = value
+                        held[f"the optimizer's {kind} of {name}"] = value
         return {name: value for name, value in held.items() if value.numel()}
 
 
