@@ -157,5 +157,6 @@ def _scored(part: Modality, low: np.ndarray, high: np.ndarray, mean: np.ndarray,
     if not np.isfinite(result).all():
         columns = np.flatnonzero(~np.isfinite(result).all(axis=(0, 1)))
         first, more = columns[0], len(columns) - 1
-        raise OverflowError(f"column {first} and {more} more hardly vary in training, so that other z-scores overflow; clip them with percentiles")
+        varies = f"and {more} more hardly vary" if more else "hardly varies"
+        raise OverflowError(f"column {first} {varies} in training, so that other z-scores overflow; clip them with percentiles")
     return result
