@@ -8,8 +8,8 @@ is an empty folder, which is no claim. There are no locks: these hold on one mac
 The owner touches its file every `BEAT` seconds, from a thread. A claim is
 
 * ``alive``: its process is there; or, of another machine, it was touched less than `SILENT` seconds ago;
-* ``gone``: its process is not there, or another one has its number (told by when it was started), or the machine was started anew since. The
-  next one who wants the claim takes it over;
+* ``gone``: its process is not there, or another one has its number (told by when it was started), or the machine was started anew since, and no
+  sign came for `MISSED` seconds. The next one who wants the claim takes it over;
 * ``silent``: of another machine, or of another container, and not touched for long. That is no proof that its process is gone (a machine may
   sleep), so `take_over` removes it only where the user says so.
 
@@ -42,6 +42,8 @@ from mmbench.files import load_json
 CLAIM = "claim"
 BEAT = 30.0
 """Seconds between two signs of life."""
+MISSED = 3 * BEAT
+"""Seconds without a sign of life after which the owner from before this machine was started is believed to be gone."""
 SILENT = 600.0
 """Seconds without a sign of life after which the owner on another machine may be gone. Many beats, and more than network file systems delay."""
 _PATIENCE = 5.0
@@ -72,9 +74,11 @@ class Owner:
         here = _here()
         if self.pid and (self.boot or self.host, self.space) == (here.boot or here.host, here.space):
             return "alive" if _exists(self.pid, self.born) else "gone"
-        if self.boot and here.boot and self.boot != here.boot and self.host == here.host and self.beat < _started():
+        age = now() - self.beat
+        restarted = self.boot and here.boot and self.boot != here.boot and self.host == here.host and self.beat < _started()
+        if restarted and age > MISSED:  # two machines may have one name, and the clocks of the file system and of this machine may differ
             return "gone"
-        return "silent" if now() - self.beat > SILENT else "alive"
+        return "silent" if age > SILENT else "alive"
 
     def quiet(self, now: float) -> str:
         """How long ago its last sign of life was: ``40 s``, ``12 min``, ``3 h``."""

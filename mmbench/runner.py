@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -164,7 +165,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         if folder.is_dir() and (rerun == "all" or (rerun == "failed" and status == "failed")):
             status = _cleared(folder, rerun)
         if status == "done":
-            (folder / "last.pt").unlink(missing_ok=True)  # of a process that was killed as its last act
+            with suppress(OSError):  # of another user's, say: it is in nobody's way
+                (folder / "last.pt").unlink(missing_ok=True)  # of a process that was killed as its last act
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue

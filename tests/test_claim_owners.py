@@ -82,6 +82,17 @@ def test_the_claim_of_a_process_that_is_gone_is_taken_over(tmp_path: Path, ended
         assert [path.name == "0f0f.json" for path in (tmp_path / CLAIM).iterdir()] == [False]
 
 
+def test_a_machine_of_the_same_name_that_beats_is_alive_whatever_the_clocks_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_started", lambda: time.time() + 3600)  # its clock is ahead of the file system's
+    file = held_by(tmp_path, boot="another", pid=1, quiet=claims.BEAT)
+    owner = owner_of(tmp_path)
+    assert owner is not None
+    assert owner.state() == "alive"
+    with pytest.raises(ClaimedError), claim(tmp_path):
+        pass
+    assert file.exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "state"),
     [
