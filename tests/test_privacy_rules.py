@@ -4,6 +4,7 @@ import pytest
 
 from mmbench.privacy import credentials, expanded, portable, shared, told_path
 from mmbench.resolve import load
+from mmbench.results.text import escape_latex, escape_markdown
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,13 @@ def someone(monkeypatch, tmp_path):
 def test_texts_for_others(tmp_path, text, told) -> None:
     places = {"home": tmp_path / "ann", "disk": tmp_path / "disk"}
     assert shared({"a": [text.format(**places), 1, None]}) == {"a": [told.format(**places), 1, None]}
+
+
+def test_what_is_escaped_is_replaced_before(monkeypatch, tmp_path) -> None:
+    home = tmp_path / "_of_ann"
+    monkeypatch.setenv("HOME", str(home))
+    assert escape_latex(f"{home}/x_y: cannot be read") == r"\$HOME/x\_y: cannot be read"
+    assert escape_markdown(f"{home}/x_y: cannot be read") == r"\$HOME/x_y: cannot be read"
 
 
 def test_a_config_gives_back_what_it_was_given(tmp_path) -> None:

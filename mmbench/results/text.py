@@ -7,6 +7,8 @@ import math
 import re
 import unicodedata
 
+from mmbench.privacy import shared
+
 ESCAPE_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]|\x9b[0-?]*[ -/]*[@-~]")
 
 GREEK = [unicodedata.name(chr(0x3B1 + i)).split()[-1].lower().replace("lamda", "lambda") for i in range(25)]
@@ -84,9 +86,10 @@ def csv_text(text: str) -> str:
 def escape_latex(text: str) -> str:
     """Text in ASCII with LaTeX's special characters made harmless.
 
-    Accents and Greek letters become their commands; what LaTeX's own fonts have not stands as its code point, ``(U+4E2D)``.
+    Accents and Greek letters become their commands; what LaTeX's own fonts have not stands as its code point, ``(U+4E2D)``. What others may not
+    read is replaced before, since afterwards a home folder is spelled otherwise, and the sign of ``$HOME`` would begin a formula.
     """
-    return "".join(map(_latex, unicodedata.normalize("NFC", clean(text))))
+    return "".join(map(_latex, unicodedata.normalize("NFC", clean(shared(text)))))
 
 
 def _latex(char: str) -> str:
@@ -104,8 +107,8 @@ def _latex(char: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text with Markdown's and HTML's special characters made harmless; underscores inside a word have no meaning there."""
-    text = "".join(MARKDOWN.get(char, char) for char in clean(text))
+    """Text with Markdown's and HTML's special characters made harmless, replaced as in `escape_latex`; underscores inside a word mean nothing."""
+    text = "".join(MARKDOWN.get(char, char) for char in clean(shared(text)))
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
