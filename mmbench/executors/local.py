@@ -164,12 +164,10 @@ class LocalExecutor:
         if code == BUSY:
             return RunOutcome(run, "busy", "another process executes it")
         status, reason = stated(run.folder)
-        if late and status in FINAL:  # it ended all the same, or hung after that
-            return RunOutcome(run, status, reason)
-        if late and not self.stopping:
+        if late and not self.stopping and status not in FINAL:
             why = f"stopped after {in_time(self.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
             return self._failed(run, why, resumable=True)
-        if status and code == EXIT.get(status):
+        if status and (code == EXIT.get(status) or (code < 0 and status in FINAL)):  # what is killed, or crashes, as it ends had its result
             return RunOutcome(run, status, reason)
         if self.stopping or code == EXIT["interrupted"]:
             return RunOutcome(run, "interrupted", "stopped on request")

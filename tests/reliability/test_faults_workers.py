@@ -51,6 +51,7 @@ FAULTS = {
     "it prints JSON without an end": (f"print('[' * 60_000); print('{{\"epoch\": ' * 9_000); {GOOD}", "done", ""),
     "it prints epochs that are none": (f'print(\'{{"epoch": null, "of": []}}\'); print(\'{{"unwritten": 1, "epoch": 2}}\'); {GOOD}', "done", ""),
     "it leaves a child that holds its output": (f"os.fork() or time.sleep(30)\n{GOOD}", "done", ""),
+    "it crashes once its result stands": (f"{GOOD}; os.abort()", "done", ""),
     "it hangs past its time once its result stands": (f"{GOOD}; {DEAF}", "done", ""),
     "it fails for another cause when its time is up": (
         "signal.signal(signal.SIGINT, lambda *_: (write('failed', 'another cause'), os._exit(1))); time.sleep(60)",
