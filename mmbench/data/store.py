@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, file_digest, in_bytes, load_json, parse_json, read_json, sealed, sync_folder, write_json, write_sealed
+from mmbench.files import cache_folder, file_digest, in_bytes, load_json, parse_json, read_json, sealed, sync_folder, write_sealed
 
 FORMAT = 1
 """Version of what is written here. A store of another version is not read but built again."""
@@ -153,7 +153,7 @@ def _believed(path: Path, content: str | None) -> bool:
     if content is None:
         return True
     note, identity = _note_of(path)
-    if read_json(note) == {"identity": identity, "sha256": content}:
+    if _remembered(note, identity).get("sha256") == content:
         return True
     found = file_digest(path)
     _remember(note, {"identity": identity, "sha256": found})
@@ -288,10 +288,9 @@ def file_digests(path: Path) -> dict[str, str]:
         status = path.stat()
         identity = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         note = cache_folder() / "data" / "digests" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            known = load_json(note)
-            if known["identity"] == identity:
-                return {"sha256": known["sha256"], "sha1": known["sha1"]}
+        known = _remembered(note, identity)
+        if "sha1" in known:
+            return {"sha256": known["sha256"], "sha1": known["sha1"]}
         sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
@@ -311,10 +310,8 @@ def folder_digest(paths: Iterable[Path]) -> str:
         trace = "\n".join(f"{path}|{status.st_size}|{status.st_mtime_ns}" for path, status in sorted(states.items()))
         identity = hashlib.sha256(trace.encode("utf-8", "surrogateescape")).hexdigest()
         note = cache_folder() / "data" / "digests" / f"{identity[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            known = load_json(note)
-            if known["identity"] == identity:
-                return str(known["sha256"])
+        if known := _remembered(note, identity):
+            return known["sha256"]
         whole = hashlib.sha256()
         base = os.path.commonpath({os.path.dirname(path) for path in states})
         for path in sorted(map(Path, states)):
@@ -353,4 +350,10 @@ def _states(paths: Iterable[Path]) -> dict[str, os.stat_result]:
 
 def _remember(note: Path, content: Mapping[str, str]) -> None:
     with contextlib.suppress(OSError):  # without a cache the next start hashes again; building a store will say what is wrong
-        write_json(note, dict(content))
+        write_sealed(note, content)
+
+
+def _remembered(note: Path, identity: str) -> dict[str, str]:
+    """What is remembered of files in this state; empty where nothing is, or it is damaged."""
+    known = read_json(note)
+    return known if known.get("identity") == identity and "sha256" in known else {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmbench.errors import DataError
-from mmbench.files import cache_folder, load_json, write_json
+from mmbench.files import cache_folder, read_json, write_sealed
 
 PLACES = ("Raw", "wav")
 _BLOCK = 1 << 20
@@ -66,10 +66,7 @@ def digests(folder: Path, paths: Iterable[Path], report: Callable[[int, int], No
     `report` hears how many files are read, of how many that must be.
     """
     note = cache_folder() / "extracted" / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json"
-    known: dict[str, list] = {}
-    with contextlib.suppress(OSError, ValueError):
-        loaded = load_json(note)
-        known = loaded if isinstance(loaded, dict) else {}
+    known = {key: value for key, value in read_json(note).items() if isinstance(value, list) and len(value) == 3}
     found: dict[Path, str] = {}
     changed: list[tuple[Path, str, int, int]] = []
     for path in dict.fromkeys(paths):
@@ -94,7 +91,7 @@ def digests(folder: Path, paths: Iterable[Path], report: Callable[[int, int], No
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(OSError):  # without a cache the next start hashes again; writing features will say what is wrong
-            write_json(note, known)
+            write_sealed(note, known)
     return found
 
 

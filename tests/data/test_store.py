@@ -20,6 +20,7 @@ from mmbench.data.manifest import load_manifest
 from mmbench.data.simulate import simulate
 from mmbench.data.store import ARRAYS, DOCUMENT, Column, column, file_digests, open_or_build, open_store, write_store
 from mmbench.errors import DataError
+from mmbench.files import cache_folder
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -260,6 +261,16 @@ def test_digests_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     assert file_digests(path)["sha256"].startswith("ba7816bf")  # what no one would do: other content at the same size and time
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert not file_digests(path)["sha256"].startswith("ba7816bf")
+
+
+def test_a_digest_that_was_damaged_since_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "x"
+    path.write_bytes(b"a damaged note")
+    found = file_digests(path)["sha256"]
+    (note,) = (each for each in (cache_folder() / "data" / "digests").iterdir() if found in each.read_text())
+    note.write_text(note.read_text().replace(found, found[::-1]))
+    assert file_digests(path)["sha256"] == found
 
 
 def test_a_store_whose_document_is_not_one_of_a_data_set(tmp_path: Path) -> None:

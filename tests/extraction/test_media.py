@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from mmbench.extraction.assemble import Aligned, Clip
 from mmbench.extraction.media import Listing, digests
 from mmbench.extraction.words import split_words
+from mmbench.files import cache_folder
 
 
 @pytest.fixture
@@ -54,6 +56,18 @@ def test_digests_are_those_of_the_bytes_and_read_once(files) -> None:
     os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert digests(folder, paths, lambda *numbers: told.append(numbers))[paths[0]] == hashlib.sha256(b"c").hexdigest()
     assert told[2:] == [(1, 1)]
+
+
+def test_a_note_of_digests_that_is_damaged_is_not_believed(files, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+    folder = files("a", "b")
+    paths = [folder / "a", folder / "b"]
+    found = digests(folder, paths, lambda *_: None)
+    (note,) = (cache_folder() / "extracted" / "digests").glob("*.json")
+    one, whole = found[paths[0]], note.read_text()
+    for damaged in (whole.replace(one, one[::-1]), json.dumps(dict.fromkeys(map(str, paths), 5)), json.dumps({str(paths[0]): [1, 2]}), "[]", ""):
+        note.write_text(damaged)
+        assert digests(folder, paths, lambda *_: None) == found
 
 
 def test_frames_that_cannot_be_given_to_words(tmp_path) -> None:
