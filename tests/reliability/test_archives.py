@@ -104,7 +104,7 @@ def test_records_are_read(archive, tally) -> None:
 
 
 def test_verbs_read_them(archive, tally) -> None:
-    reports = {form: mmbench("report", "runs", "--format", form) for form in ("plain", "github", "json", "csv", "latex", "html")}
+    reports = {form: mmbench("report", "runs", "--format", form, "--draws", "100") for form in ("plain", "github", "json", "csv", "latex", "html")}
     mae = json.loads((archive / "expected.json").read_text())[str(run_of(archive, "adapted").relative_to(archive))]["metrics"]["mae"]
     tally("a report of an earlier version's runs differs", all(f"{mae:.3f}" in reports[form] for form in ("plain", "github", "latex", "html")))
     tally("a report of an earlier version's runs differs", str(mae) in reports["csv"] and str(mae) in reports["json"])
@@ -116,7 +116,7 @@ def test_verbs_read_them(archive, tally) -> None:
     compared = mmbench("compare", run_of(archive, "adapted").parent, run_of(archive, "adapted", "linear").parent, "--draws", "100")
     tally("runs of an earlier version are not compared", "mae" in compared)
     tally("scores of an earlier version are others today", "mae" not in mmbench("score", "runs/adapted"))
-    mmbench("report", "runs", "--html", "page.html")
+    mmbench("report", "runs", "--html", "page.html", "--draws", "100")
     mmbench("figure", "curves", run_of(archive, "adapted").parent, "--out", "curves")
     tally("a page or figure of an earlier version's runs is not made", Path("page.html").stat().st_size > 1e5 and Path("curves.svg").exists())
 
@@ -169,7 +169,7 @@ def test_fields_that_are_not_known_yet_are_passed_over(archive, tally) -> None:
     changed(folder / "result.json", soul=[1, 2], environment={**before.environment, "planet": "Mars"}, data={**before.data, "smell": "rose"})
     after = read_result(folder)
     tally("a result with fields of a later version is not read", after.metrics == before.metrics and after.status == "done")
-    mmbench("report", "runs")
+    mmbench("report", "runs", "--draws", "100")
 
 
 def test_a_result_of_a_later_schema_says_who_wrote_it(archive, tally) -> None:
@@ -181,7 +181,7 @@ def test_a_result_of_a_later_schema_says_who_wrote_it(archive, tally) -> None:
         told = all(text in record.reason for text in ("has schema_version 9", "reads 1", writer, "update"))
         tally("a result of a later version is misread", record.status == "damaged" and told)
     assert "schema_version 9" in mmbench("status", "runs")
-    assert "toy" in mmbench("report", "runs")
+    assert "toy" in mmbench("report", "runs", "--draws", "100")
     content = (folder / "result.json").read_bytes()
     requests, done, _ = prepare(make_plan(resolve.load("adapted.yaml"), Path("runs"), None, "cpu"), None)
     tally("a result of a later version is overwritten", (len(requests), done) == (0, 3) and (folder / "result.json").read_bytes() == content)

@@ -179,9 +179,9 @@ def test_run_folders(home, runs, tally) -> None:
 def test_what_is_made_of_runs(home, runs, tally) -> None:
     out = home / "made"
     out.mkdir(exist_ok=True)
-    mmbench("report", runs, "--html", out / "page.html")
+    mmbench("report", runs, "--html", out / "page.html", "--draws", "100")
     for form in ("json", "csv", "latex", "html", "plain"):
-        mmbench("report", runs, "--format", form, "--out", out / f"table.{form}")
+        mmbench("report", runs, "--format", form, "--out", out / f"table.{form}", "--draws", "100")
     mmbench("figure", "curves", runs, "--out", out / "curves")
     (best,) = runs.glob("bird/linear-*/seed-1")
     before = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in best.iterdir()}
