@@ -44,9 +44,9 @@ def test_no_recorded_figures_are_of_a_quick_run() -> None:
 
 
 @pytest.fixture
-def reliability(tmp_path, monkeypatch) -> ModuleType:
+def faults(tmp_path, monkeypatch) -> ModuleType:
     """The command that tries faults, with a record, a page and one file of tests of its own."""
-    found = module("reliability")
+    found = module("faults")
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_drops.py").write_text('"""Drops of water.\n\nMore of them.\n"""\n')
     for name, path in {"TESTS": "tests", "RECORD": "reliability.json", "PAGE": "reliability.md"}.items():
@@ -55,40 +55,40 @@ def reliability(tmp_path, monkeypatch) -> ModuleType:
 
 
 def test_the_page_of_faults_is_what_their_record_makes() -> None:
-    if not module("reliability").PAGE.is_file():
+    if not module("faults").PAGE.is_file():
         pytest.skip("no faults are recorded yet")
-    done = subprocess.run([sys.executable, str(BENCHMARKS / "reliability.py"), "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(BENCHMARKS / "faults.py"), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_faults_that_were_tried_make_a_page(reliability, monkeypatch) -> None:
+def test_faults_that_were_tried_make_a_page(faults, monkeypatch) -> None:
     lines = [
         {"file": "test_drops.py", "fault": fault, "survived": fell, "tries": n}
         for fault, fell, n in (("z|", True, 3), ("a", False, 1), ("z|", True, 2))
     ]
-    part = {"code": "f00d", "date": "2026-11-22", "long": False, "passed": False, "faults": reliability.counted(lines)}
-    monkeypatch.setattr(reliability, "tried", lambda path, short: (part, False))
+    part = {"code": "f00d", "date": "2026-11-22", "long": False, "passed": False, "faults": faults.counted(lines)}
+    monkeypatch.setattr(faults, "tried", lambda path, short: (part, False))
     call = CliRunner().invoke
-    reliability.RECORD.write_text(json.dumps({"test_gone.py": part}))
-    assert call(reliability.main, ["--short"]).exit_code == 1
-    said = reliability.PAGE.read_text()
+    faults.RECORD.write_text(json.dumps({"test_gone.py": part}))
+    assert call(faults.main, ["--short"]).exit_code == 1
+    said = faults.PAGE.read_text()
     assert "In all: 2 faults, 6 tries, 1 lost." in said
     assert "### Drops of water\n\n`tests/reliability/test_drops.py`, 2026-11-22, code f00d, at the counts of the test suite, **not all" in said
     assert said.endswith("|---|---:|---:|---:|\n| z\\| | 5 | 5 | 0 |\n| a | 1 | 0 | 1 |\n")
-    assert call(reliability.main, ["--check"]).exit_code == 0  # faults stand in the order in which they were tried, also when they are read again
+    assert call(faults.main, ["--check"]).exit_code == 0  # faults stand in the order in which they were tried, also when they are read again
 
 
-def test_a_page_of_other_faults_is_noticed(reliability) -> None:
+def test_a_page_of_other_faults_is_noticed(faults) -> None:
     call = CliRunner().invoke
-    assert "--page writes it" in call(reliability.main, ["--check"]).output
-    assert call(reliability.main, ["--page"]).exit_code == 0
-    assert call(reliability.main, ["--check"]).exit_code == 0
-    reliability.PAGE.write_text(reliability.PAGE.read_text() + "\n")
-    assert call(reliability.main, ["--check"]).exit_code == 1
+    assert "--page writes it" in call(faults.main, ["--check"]).output
+    assert call(faults.main, ["--page"]).exit_code == 0
+    assert call(faults.main, ["--check"]).exit_code == 0
+    faults.PAGE.write_text(faults.PAGE.read_text() + "\n")
+    assert call(faults.main, ["--check"]).exit_code == 1
 
 
-def test_a_word_that_is_in_no_name_of_a_file_of_faults_is_refused(reliability) -> None:
-    done = CliRunner().invoke(reliability.main, ["--only", "snow"])
+def test_a_word_that_is_in_no_name_of_a_file_of_faults_is_refused(faults) -> None:
+    done = CliRunner().invoke(faults.main, ["--only", "snow"])
     assert (done.exit_code, "no file of tests has snow in its name" in done.output) == (2, True)
 
 

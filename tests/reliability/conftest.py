@@ -1,6 +1,6 @@
 """Faults are repeated here: a few times by default, as often as ``docs/reliability.md`` says with ``MMBENCH_RELIABILITY=long``.
 
-Each try is counted. With ``MMBENCH_TALLY=FILE`` the counts are appended there, a JSON line a try; ``python benchmarks/reliability.py`` sets both
+Each try is counted. With ``MMBENCH_TALLY=FILE`` the counts are appended there, a JSON line a try; ``python benchmarks/faults.py`` sets both
 and makes the page.
 """
 

@@ -1,10 +1,10 @@
 """Every fault of ``tests/reliability``, as often as it takes to believe the answer; then ``docs/reliability.md``.
 
-    python benchmarks/reliability.py                     # the long form: hours on two cores
-    python benchmarks/reliability.py --only kill         # the files whose names hold a word; the others' counts are kept
-    python benchmarks/reliability.py --short             # the counts of the test suite
-    python benchmarks/reliability.py --page              # the page alone, from what is recorded
-    python benchmarks/reliability.py --check             # fails where the page is not what the record says
+    python benchmarks/faults.py                     # the long form: hours on two cores
+    python benchmarks/faults.py --only kill         # the files whose names hold a word; the others' counts are kept
+    python benchmarks/faults.py --short             # the counts of the test suite
+    python benchmarks/faults.py --page              # the page alone, from what is recorded
+    python benchmarks/faults.py --check             # fails where the page is not what the record says
 
 MMBENCH_OTHER_PYTHON names an interpreter of another version, with the same packages, whose runs are compared too.
 A try survives where the promise it tests holds: nothing lost, nothing wrong, one clear error. Anything else is a loss, and fails its test.
@@ -50,7 +50,7 @@ def main(only: tuple[str, ...], short: bool, page: bool, check: bool) -> None:
     text = rendered(record)
     if check:
         if not PAGE.is_file() or PAGE.read_text() != text:
-            raise click.ClickException(f"{PAGE.name} is not what {RECORD.name} says; python benchmarks/reliability.py --page writes it")
+            raise click.ClickException(f"{PAGE.name} is not what {RECORD.name} says; python benchmarks/faults.py --page writes it")
         return
     PAGE.write_text(text)
     click.echo(f"written: {PAGE}")
