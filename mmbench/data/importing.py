@@ -54,6 +54,7 @@ def import_dataset(config: DataConfig, root: Path | None = None, replace: bool =
             raise DataError(f"{folder}: holds another data set, or a damaged one; --replace puts this one in its place")
         return False
 
+    sweep(folder.parent)  # also where an import was killed after its last rename, so that all is there
     return Imported(folder, not held() and _write(source.store, {**source.store.document, "origin": origin}, folder, held))
 
 
@@ -78,7 +79,6 @@ def _write(store: Store, document: Mapping[str, Any], folder: Path, held: Callab
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        sweep(folder.parent)
         needed, free = (store.folder / ARRAYS).stat().st_size, shutil.disk_usage(folder.parent).free
         if free < needed:
             raise DataError(f"{folder}: {in_bytes(needed)} are needed and {in_bytes(free)} are free; --data-root names another folder")
