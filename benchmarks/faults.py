@@ -2,6 +2,7 @@
 
     python benchmarks/faults.py                     # the long form: hours on two cores
     python benchmarks/faults.py --only kill         # the files whose names hold a word; the others' counts are kept
+    python benchmarks/faults.py --only kill --tests import   # of one file the tests that pytest's -k chooses; the page says so
     python benchmarks/faults.py --short             # the counts of the test suite
     python benchmarks/faults.py --page              # the page alone, from what is recorded
     python benchmarks/faults.py --check             # fails where the page is not what the record says
@@ -32,10 +33,11 @@ PAGE = ROOT / "docs" / "reliability.md"
 
 @click.command()
 @click.option("--only", multiple=True, help="A word in the names of the test files to run. Repeatable; the others keep their counts.")
+@click.option("--tests", metavar="EXPRESSION", help="Of one file that is recorded, try only these tests again (pytest -k); other counts are kept.")
 @click.option("--short", is_flag=True, help="The counts of the test suite.")
 @click.option("--page", is_flag=True, help="Write the page from what is recorded, and run nothing.")
 @click.option("--check", is_flag=True, help="Fail where the page is not what the record says.")
-def main(only: tuple[str, ...], short: bool, page: bool, check: bool) -> None:
+def main(only: tuple[str, ...], tests: str | None, short: bool, page: bool, check: bool) -> None:
     """Try the faults and write the page."""
     record = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
     failed = []
@@ -43,8 +45,11 @@ def main(only: tuple[str, ...], short: bool, page: bool, check: bool) -> None:
         chosen = [path for path in sorted(TESTS.glob("test_*.py")) if not only or any(word in path.name for word in only)]
         if not chosen:
             raise click.UsageError(f"no file of tests has {' or '.join(only)} in its name")
+        if tests and not (len(chosen) == 1 and chosen[0].name in record):
+            raise click.UsageError("--tests goes with --only and the name of one file that is recorded")
         for path in chosen:
-            record[path.name], well = tried(path, short)
+            found, well = tried(path, short, tests)
+            record[path.name] = joined(record[path.name], found, tests) if tests else found
             failed += [] if well else [path.name]
             RECORD.write_text(json.dumps(record, indent=1) + "\n")
     text = rendered(record)
@@ -58,16 +63,23 @@ def main(only: tuple[str, ...], short: bool, page: bool, check: bool) -> None:
         raise click.ClickException(f"failed: {', '.join(failed)}")
 
 
-def tried(path: Path, short: bool) -> tuple[dict[str, Any], bool]:
-    """The counts of one file of tests, and whether all of it passed."""
+def tried(path: Path, short: bool, tests: str | None = None) -> tuple[dict[str, Any], bool]:
+    """The counts of one file of tests, or of some of its `tests`, and whether all of it passed."""
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally"
         environment = {**os.environ, "MMBENCH_TALLY": str(tally), "MMBENCH_RELIABILITY": "" if short else "long"}
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=0", str(path)]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "timeout=0", str(path), *(["-k", tests] if tests else [])]
         well = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
         lines = [json.loads(line) for line in tally.read_text().splitlines()] if tally.exists() else []
     when = datetime.now(timezone.utc).date().isoformat()
     return {"code": commit(), "date": when, "long": not short, "passed": well, "faults": counted(lines)}, well
+
+
+def joined(before: dict[str, Any], again: dict[str, Any], tests: str) -> dict[str, Any]:
+    """The counts of a file, some of whose tests were tried again."""
+    faults = {**before["faults"], **again["faults"]}
+    passed = again["passed"] and all(row["tried"] == row["survived"] for row in faults.values())
+    return {**before, "faults": faults, "passed": passed, "again": [*before.get("again", []), {"tests": tests, "code": again["code"]}]}
 
 
 def counted(lines: Iterable[dict[str, Any]]) -> dict[str, dict[str, int]]:
@@ -89,6 +101,7 @@ def rendered(record: dict[str, Any]) -> str:
             continue
         title = (TESTS / name).read_text().split('"""')[1].strip().splitlines()[0].rstrip(".")
         told = [f"`tests/reliability/{name}`", part["date"], f"code {part['code']}"]
+        told += [f"those of {again['tests']} again with code {again['code']}" for again in part.get("again", [])]
         told += [] if part["long"] else ["at the counts of the test suite"]
         told += [] if part["passed"] else ["**not all of its tests passed**"]
         rows = [(fault.replace("|", "\\|"), row["tried"], row["survived"]) for fault, row in part["faults"].items()]

@@ -67,7 +67,7 @@ def test_faults_that_were_tried_make_a_page(faults, monkeypatch) -> None:
         for fault, fell, n in (("z|", True, 3), ("a", False, 1), ("z|", True, 2))
     ]
     part = {"code": "f00d", "date": "2026-11-22", "long": False, "passed": False, "faults": faults.counted(lines)}
-    monkeypatch.setattr(faults, "tried", lambda path, short: (part, False))
+    monkeypatch.setattr(faults, "tried", lambda path, short, tests: (part, False))
     call = CliRunner().invoke
     faults.RECORD.write_text(json.dumps({"test_gone.py": part}))
     assert call(faults.main, ["--short"]).exit_code == 1
@@ -76,6 +76,25 @@ def test_faults_that_were_tried_make_a_page(faults, monkeypatch) -> None:
     assert "### Drops of water\n\n`tests/reliability/test_drops.py`, 2026-11-22, code f00d, at the counts of the test suite, **not all" in said
     assert said.endswith("|---|---:|---:|---:|\n| z\\| | 5 | 5 | 0 |\n| a | 1 | 0 | 1 |\n")
     assert call(faults.main, ["--check"]).exit_code == 0  # faults stand in the order in which they were tried, also when they are read again
+
+
+def test_some_tests_of_a_file_are_tried_again(faults, monkeypatch) -> None:
+    first = {
+        "code": "f00d",
+        "date": "2026-11-22",
+        "long": True,
+        "passed": False,
+        "faults": {"a": {"tried": 2, "survived": 1}, "b": {"tried": 3, "survived": 3}},
+    }
+    again = {**first, "code": "beef", "passed": True, "faults": {"a": {"tried": 4, "survived": 4}}}
+    monkeypatch.setattr(faults, "tried", lambda path, short, tests: (again, True))
+    call = CliRunner().invoke
+    assert "one file that is recorded" in call(faults.main, ["--only", "drops", "--tests", "a"]).output
+    faults.RECORD.write_text(json.dumps({"test_drops.py": first}))
+    assert call(faults.main, ["--only", "drops", "--tests", "a"]).exit_code == 0
+    said = faults.PAGE.read_text()
+    assert "code f00d, those of a again with code beef\n" in said
+    assert said.endswith("| a | 4 | 4 | 0 |\n| b | 3 | 3 | 0 |\n")
 
 
 def test_a_page_of_other_faults_is_noticed(faults) -> None:
