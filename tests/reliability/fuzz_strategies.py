@@ -140,7 +140,9 @@ def as_yaml(value: Any) -> bytes:
 
 PLAIN = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(1 << 80), 1 << 80), st.floats(), st.text(max_size=6), st.binary(max_size=700)),
-    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=3) | st.integers(-(2**63), 2**63), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 """What a pickle of data may hold."""
