@@ -12,12 +12,14 @@ from mmbench.component import RunRequest
 from mmbench.executors import local
 from mmbench.executors.local import LocalExecutor
 
+LEAVE = "from mmbench.claims import claim; held = claim(folder); held.__enter__(); os._exit({})"
 CASES = {
     "done": ("write('done', ''); print('{\"epoch\": 1, \"of\": 1}')", "done", ""),
     "failed": ("write('failed', 'a reason'); sys.exit(1)", "failed", "a reason"),
     "exit": ("sys.exit(3)", "failed", "ended with exit code 3"),
     "killed": ("os.kill(os.getpid(), 9)", "failed", "was killed by SIGKILL"),
     "busy": ("sys.exit(75)", "busy", "another process executes it"),
+    **{f"left {n}": (LEAVE.format(n), "failed", f"ended with exit code {n} in the middle") for n in (74, 75, 130)},
     "lies": ("write('done', ''); sys.exit(1)", "failed", "ended with exit code 1"),
     "chatty": ("print('x' * 10**6); print('noise'); write('done', '')", "done", ""),
 }

@@ -20,6 +20,8 @@ from mmbench.plugins import one_line
 from mmbench.privacy import shared
 from mmbench.worker import BUSY, EXIT, FINAL, SCHEMA_VERSION, UNWRITTEN, stated
 
+ORDERLY = BUSY, UNWRITTEN, EXIT["interrupted"]
+"""What the worker ends with only after it has released its claim. A component that ends the process may choose any of them."""
 Report = Callable[[RunRequest, dict[str, Any]], None]
 
 
@@ -134,6 +136,9 @@ class LocalExecutor:
                     process.wait()
                 if process.stdout is not None:
                     process.stdout.close()
+        left = owner_of(run.folder)
+        if code in ORDERLY and left is not None and left.pid == process.pid and left.state() == "gone":
+            return self._failed(run, f"its process {_ending(code)} in the middle; see {run.folder / 'log.txt'}")  # not by the worker's own return
         if code == UNWRITTEN:
             return self._unwritten(run, unwritten[-1] if unwritten else "its result could not be written")
         return self._outcome(run, code, late)
