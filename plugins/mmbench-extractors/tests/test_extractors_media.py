@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import sys
 from fractions import Fraction
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmbench import media
 from mmbench.errors import DataError
 from mmbench.media import VIDEO, read_audio, read_frames
 
@@ -208,6 +210,37 @@ def _whole(tmp_path_factory, suffix):
     if suffix not in _files:
         _files[suffix] = write(tmp_path_factory.mktemp("whole") / f"clip{suffix}", count=5)
     return _files[suffix]
+
+
+def test_what_a_file_says_of_its_size_is_bounded(tmp_path, monkeypatch):
+    late = write(tmp_path / "late.mkv", count=2, sound=False, times=[0, 7 * 3600 * 100])
+    assert "has an image at 25200 s, and videos of up to 21600 s are read" in error_of(late, True)
+    path = write(tmp_path / "clip.mp4")
+    sound = tmp_path / "sound.wav"
+    sound.write_bytes(_wav(tone(1, RATE), RATE))
+    whole = len(read_audio(path)[0])
+    monkeypatch.setattr(media, "MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr(media, "MOST_SAMPLES", RATE - 1)
+    assert "has images of 64 x 48, larger than are read" in error_of(path, True)
+    assert "has more than 15999 samples" in error_of(path, False)
+    assert "says that it has 16000 samples of 1 channels, more than are read" in error_of(sound, False)
+    monkeypatch.setattr(media, "MOST_PIXELS", 64 * 48)
+    monkeypatch.setattr(media, "MOST_SAMPLES", 2 * whole + RATE)
+    assert shown(path, 10) == list(range(20))
+    assert len(read_audio(path)[0]) == whole
+    assert len(read_audio(sound)[0]) == RATE
+    for rate in (999, 2_000_000_000):
+        sound.write_bytes(_wav(tone(1, RATE), rate))
+        assert f"says that it has {rate} samples per second, as no sound has" in error_of(sound, False)
+
+
+def _wav(samples, rate):
+    """16 bits, one channel, with any rate in its head."""
+    data = (samples * 32767).astype("<i2").tobytes()
+    head = struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", 36 + len(data), b"WAVE", b"fmt ", 16, 1, 1, rate, 2 * rate & 0xFFFFFFFF, 2, 16, b"data", len(data)
+    )
+    return head + data
 
 
 def test_without_pyav_the_error_says_what_to_install(tmp_path, monkeypatch):
