@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -127,3 +130,30 @@ def test_a_real_pretrained_encoder():
     torch.testing.assert_close(found[mask], expected[mask], atol=1e-5, rtol=1e-4)
     assert (extractor.width, extractor.vocabulary, extractor.longest) == (384, 30522, 512)
     assert torch.equal(extractor.prepare(SENTENCES[2]), encoded["input_ids"][2][mask[2]])
+
+
+class _Attack:
+    """What runs a command where a pickle is believed."""
+
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+@pytest.mark.parametrize("attack", ["weights", "code"])
+def test_a_strangers_model_executes_nothing(text_folder, tmp_path, attack):
+    folder, canary = tmp_path / "model", tmp_path / "canary"
+    shutil.copytree(text_folder("bert"), folder)
+    if attack == "weights":
+        (folder / "model.safetensors").unlink()
+        torch.save({"embeddings": _Attack(canary)}, folder / "pytorch_model.bin")
+    else:
+        (folder / "stranger.py").write_text(f"open({str(canary)!r}, 'w')\nclass Model: ...\n")
+        known = json.loads((folder / "config.json").read_text())
+        known |= {"model_type": "stranger", "auto_map": {"AutoConfig": "stranger.Model", "AutoModel": "stranger.Model"}}
+        (folder / "config.json").write_text(json.dumps(known))
+    with pytest.raises(ConfigError, match=str(folder)):
+        build(str(folder))
+    assert not canary.exists()
