@@ -55,14 +55,14 @@ def run(config: str, overrides: list[str], device: str, folder: Path) -> dict[st
     """One run in a process of its own: the bytes of its predictions, the predictions, the chosen value; of a failed one the reason."""
     from gpu import OVERRIDES
 
-    from mmbench.executors.local import LocalExecutor
+    from mmbench.executors import LocalConfig, LocalExecutor
     from mmbench.resolve import load
     from mmbench.results.runs import read_predictions, read_result
     from mmbench.runner import make_plan, prepare
 
     plan = make_plan(load(config, (*OVERRIDES, *overrides), "1"), folder, None, device)
     requests, *_ = prepare(plan, None)
-    (outcome,) = LocalExecutor(1).submit(requests[:1])
+    (outcome,) = LocalExecutor(LocalConfig(jobs=1)).submit(requests[:1])
     if outcome.status != "done":
         return {"note": outcome.reason}
     place = outcome.request.folder

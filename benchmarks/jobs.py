@@ -54,7 +54,7 @@ def main(config: str, seeds: int, epochs: int, samples: int, jobs: int, threads:
 
 def execute(config: str, overrides: tuple[str, ...], seeds: int, jobs: int, out: Path) -> tuple[float, list[str]]:
     """Wall seconds of a config's runs, without those of the floors, and a digest of each seed's scores and predictions."""
-    from mmbench.executors.local import LocalExecutor
+    from mmbench.executors import LocalConfig, LocalExecutor
     from mmbench.resolve import load
     from mmbench.runner import make_plan, prepare
 
@@ -65,7 +65,7 @@ def execute(config: str, overrides: tuple[str, ...], seeds: int, jobs: int, out:
     for name in set(os.environ) - set(kept):
         del os.environ[name]
     outcomes: list[Any] = []
-    seconds = timed(lambda: outcomes.extend(LocalExecutor(jobs).submit(requests)))
+    seconds = timed(lambda: outcomes.extend(LocalExecutor(LocalConfig(jobs=jobs)).submit(requests)))
     failed = [outcome.reason for outcome in outcomes if outcome.status != "done"]
     if failed:
         raise click.ClickException(f"{config}: a run failed: {failed[0]}")

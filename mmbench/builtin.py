@@ -37,7 +37,13 @@ def mmbench_components() -> Iterator[Component]:
     yield Component(
         "model", "linear", "mmbench.floors:Linear", "masked mean of each modality, then one linear layer", floor=True, training=_FLOOR_TRAINING
     )
-    yield Component("executor", "local", "mmbench.executors.local:LocalExecutor", "runs in processes on this machine, some at once")
+    yield Component(
+        "executor",
+        "local",
+        "mmbench.executors.local:LocalExecutor",
+        "runs in processes on this machine, some at once",
+        config="mmbench.executors.config:LocalConfig",
+    )
     yield Component(
         "aligner",
         "times",

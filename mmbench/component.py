@@ -231,11 +231,24 @@ class Aligner(Protocol):
         ...
 
 
+Report = Callable[[RunRequest, Mapping[str, Any]], None]
+"""Hears of each finished epoch of a run: ``epoch``, ``of`` (how many there are at most), ``metric``, ``value``."""
+
+
 class Executor(Protocol):
-    """Something that carries out runs, each in a process of its own, and reports each as it ends."""
+    """Something that carries out runs, each in a process of its own, and reports each as it ends. What it hands elsewhere is executed there by the
+    local executor, so that a run is the same everywhere; `mmbench.executors` has what executors share."""
+
+    def __init__(self, config: Any, report: Report | None = None):
+        """`config`: its validated hyperparameters."""
+        ...
 
     def submit(self, runs: Iterable[RunRequest]) -> Iterator[RunOutcome]:
-        """Execute the runs; a failing run never stops the others."""
+        """Execute the runs; a failing run never stops the others. After `stop` it ends soon, and no run is started."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the runs to stop after their step; the second call ends them at once. Called from a signal's handler, while `submit` goes on."""
         ...
 
 

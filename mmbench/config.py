@@ -70,6 +70,12 @@ class ModelConfig(Named):
     encoders: dict[str, Named] = Field(default_factory=dict, description="by modality: an extractor that is trained or run inside the loop")
 
 
+class ExecutorConfig(Named):
+    """What carries the runs out. It changes where they go and nothing that they come to."""
+
+    name: str = Field("local", description="the executor, as `mmbench list executor` shows it")
+
+
 class LossConfig(Named):
     """One alignment loss with its weight."""
 
@@ -154,6 +160,7 @@ class Experiment(Section):
     training: TrainingConfig = Field(default_factory=TrainingConfig)
     metrics: tuple[str, ...] | None = Field(None, min_length=1, description="default: the data set's suite")
     seeds: tuple[Seed, ...] = Field((1, 2, 3, 4, 5), description="one run each")
+    executor: ExecutorConfig = Field(default_factory=ExecutorConfig, description="what carries the runs out; no part of any run's record")
 
     @field_validator("seeds", mode="after")
     @classmethod

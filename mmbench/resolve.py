@@ -65,6 +65,7 @@ class Resolved:
     fit: Fit
     missing: tuple[str, ...]
     document: Document
+    executor: Choice
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -72,8 +73,8 @@ class Resolved:
         return self.experiment.data.modalities or tuple(self.manifest.modalities)
 
     def to_dict(self) -> dict[str, Any]:
-        """The whole config with every default filled in; reading it back gives the same experiment."""
-        filled = self.experiment.model_dump(mode="json")
+        """The whole config with every default filled in, but for what carries it out; reading it back gives the same experiment."""
+        filled = self.experiment.model_dump(mode="json", exclude={"executor"})
         filled["data"]["modalities"] = list(self.modalities)
         filled["data"]["protocol"] = self.manifest.protocol or None
         filled["metrics"] = list(self.experiment.metrics or self.manifest.metrics)
@@ -203,16 +204,17 @@ def resolve(document: Document, known: Catalogue) -> Resolved:
     losses = checker.losses()
     manifest = checker.manifest(experiment.data if experiment else None)
     encoders = checker.encoders()
+    executor = checker.executor()
     if experiment and manifest:
         checker.values(experiment, manifest)
-    if checker.problems or experiment is None or manifest is None or model is None:
+    if checker.problems or experiment is None or manifest is None or model is None or executor is None:
         raise ConfigError("\n".join(dict.fromkeys(checker.problems)))
     provides = model.declared("provides")
     modalities = experiment.data.modalities or tuple(manifest.modalities)
     pairs = [(loss.entry.component, loss.declared("needs")) for loss in losses]
     fitted = fit(model.entry.component, provides, pairs, modalities, manifest.task, experiment.adapters)
-    checker.check_extras([model, *losses, *encoders.values()])
-    return Resolved(experiment, manifest, model, encoders, losses, fitted, tuple(checker.missing), document)
+    checker.check_extras([model, *losses, *encoders.values(), executor])
+    return Resolved(experiment, manifest, model, encoders, losses, fitted, tuple(checker.missing), document, executor)
 
 
 class Checker:
@@ -252,6 +254,10 @@ class Checker:
         own = {key: item for key, item in raw.items() if key not in reserved | {"name"}}
         config = self.section(config_class, own, location)
         return None if config is None else Choice(entry, config)
+
+    def executor(self) -> Choice | None:
+        raw = self._at(("executor",))
+        return self.component("executor", ("executor",), set(), {"name": "local", **(raw if isinstance(raw, dict) else {})})
 
     def losses(self) -> tuple[LossChoice, ...]:
         found: list[LossChoice] = []

@@ -19,7 +19,7 @@ from mmbench.errors import ConfigError, DataError, printable
 from mmbench.files import read_json, write, write_sealed, writing
 from mmbench.plugins import catalogue
 from mmbench.privacy import portable, told_path
-from mmbench.resolve import Resolved, resolve
+from mmbench.resolve import Choice, Resolved, resolve
 from mmbench.strict_yaml import Document, dump
 
 
@@ -46,6 +46,11 @@ class Plan:
     def folder(self) -> Path:
         """The experiment's folder."""
         return self.rows[0].folder.parent
+
+    @property
+    def executor(self) -> Choice:
+        """What carries it out: as the first of its configs has it, since all have the same."""
+        return self.rows[0].resolved.executor
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,6 +85,9 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
     refused = dict.fromkeys(f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals)
     if missing or all(cell.fit.refusals for cell in cells):
         raise ConfigError("\n".join(f"cannot run: {problem}" for problem in [*refused, *missing]))
+    others = [cell for cell in cells if cell.executor != cells[0].executor]
+    if others:
+        raise ConfigError(f"{others[0].experiment.row}: executor differs from that of {cells[0].experiment.row}; the runs of a sweep go to one")
     datasets: dict[str, Dataset] = {}
     rows: dict[Path, Row] = {}
     floors: dict[Path, Row] = {}

@@ -28,6 +28,7 @@ from mmbench.errors import MmbenchError, RunError, told
 from mmbench.files import file_digest, no_room, read_json, write, write_sealed
 from mmbench.plugins import catalogue, one_line
 from mmbench.privacy import SharedStream, shared
+from mmbench.queued import Queued
 
 SCHEMA_VERSION = 1
 EXIT = {"done": 0, "failed": 1, "interrupted": 130}
@@ -155,6 +156,8 @@ def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracki
     result |= {"warnings": list(tracked.warnings)} if tracked.warnings else {}
     told = shared(result)
     write_sealed(folder / "result.json", told)
+    if result["status"] in FINAL:
+        Queued.remove(folder)
     tracked.end(told)
     if tracked.warnings != result.get("warnings", []):
         with suppress(OSError):  # the result stands

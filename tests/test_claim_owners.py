@@ -19,7 +19,7 @@ from mmbench import claims, worker
 from mmbench.claims import CLAIM, SILENT, ClaimedError, claim, clock, owner_of, take_over
 from mmbench.cli.execute import Waiting
 from mmbench.component import RunRequest
-from mmbench.executors.local import LocalExecutor
+from mmbench.executors import LocalConfig, LocalExecutor
 from mmbench.results.runs import RunRecord, find_runs, read_run
 from mmbench.results.status import status_lines
 from mmbench.results.tables import notes_on
@@ -240,7 +240,7 @@ def test_a_run_that_others_execute_or_have_executed_is_not_started(tmp_path: Pat
     held_by(tmp_path / "silent", host="node7", boot="b", quiet=2 * SILENT)
     write(tmp_path / "done", "done")
     write(tmp_path / "failed", "failed", "non-finite loss")
-    outcomes = {outcome.request.label: (outcome.status, outcome.reason) for outcome in LocalExecutor(2).submit(requests)}
+    outcomes = {outcome.request.label: (outcome.status, outcome.reason) for outcome in LocalExecutor(LocalConfig(jobs=2)).submit(requests)}
     assert {name: status for name, (status, _) in outcomes.items()} == {"alive": "busy", "silent": "busy", "done": "done", "failed": "failed"}
     assert outcomes["failed"][1] == "non-finite loss; executed by another command"
     assert not list(tmp_path.glob("*/log.txt"))

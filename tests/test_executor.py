@@ -8,9 +8,12 @@ from dataclasses import replace
 
 import pytest
 
+from mmbench.claims import claim
 from mmbench.component import RunRequest
-from mmbench.executors import local
-from mmbench.executors.local import LocalExecutor
+from mmbench.executors import LocalConfig, LocalExecutor, Queued, Watch, local
+from mmbench.files import write_sealed
+from mmbench.results.runs import read_run
+from mmbench.results.status import status_lines
 
 LEAVE = "from mmbench.claims import claim; held = claim(folder); held.__enter__(); os._exit({})"
 CASES = {
@@ -54,7 +57,7 @@ def requests(tmp_path, monkeypatch):
 
 def test_each_way_of_ending(requests) -> None:
     heard = []
-    executor = LocalExecutor(2, lambda request, told: heard.append((request.label, told)))
+    executor = LocalExecutor(LocalConfig(jobs=2), lambda request, told: heard.append((request.label, told)))
     outcomes = {outcome.request.label: outcome for outcome in executor.submit(requests({name: case[0] for name, case in CASES.items()}))}
     assert set(outcomes) == set(CASES)
     for name, (_, status, reason) in CASES.items():
@@ -69,7 +72,7 @@ def test_each_way_of_ending(requests) -> None:
 
 def test_stop_interrupts_what_runs_and_starts_nothing_more(requests) -> None:
     wait = 'import signal; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print(\'{"epoch": 1, "of": 9}\', flush=True); time.sleep(60)'
-    executor = LocalExecutor(1)
+    executor = LocalExecutor(LocalConfig(jobs=1))
     executor.report = lambda request, told: executor.stop()
     (outcome,) = executor.submit(requests({"first": wait, "second": "write('done', '')"}))
     assert (outcome.request.label, outcome.status) == ("first", "interrupted")
@@ -77,7 +80,7 @@ def test_stop_interrupts_what_runs_and_starts_nothing_more(requests) -> None:
 
 def test_a_second_stop_kills(requests) -> None:
     deaf = 'import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(\'{"epoch": 1, "of": 9}\', flush=True); time.sleep(60)'
-    executor = LocalExecutor(1)
+    executor = LocalExecutor(LocalConfig(jobs=1))
 
     def twice(request, told):
         executor.stop()
@@ -92,7 +95,7 @@ def test_a_second_stop_kills(requests) -> None:
 def test_a_folder_that_is_gone_is_one_failed_run(requests, tmp_path) -> None:
     good = requests({"good": "write('done', '')"})
     gone = RunRequest(tmp_path / "gone", "gone", "cpu", 1)
-    outcomes = {outcome.request.label: outcome for outcome in LocalExecutor(1).submit([gone, *good])}
+    outcomes = {outcome.request.label: outcome for outcome in LocalExecutor(LocalConfig(jobs=1)).submit([gone, *good])}
     assert outcomes["gone"].status == "failed"
     assert "FileNotFoundError" in outcomes["gone"].reason
     assert outcomes["good"].status == "done"
@@ -116,7 +119,7 @@ def test_a_run_is_told_its_threads_and_to_sleep_beside_others(requests, monkeypa
     if given:
         monkeypatch.setenv("OMP_WAIT_POLICY", given)
     asked = [replace(request, threads=3) for request in requests({f"run{i}": TELL for i in range(runs)})]
-    for outcome in LocalExecutor(jobs).submit(asked):
+    for outcome in LocalExecutor(LocalConfig(jobs=jobs)).submit(asked):
         assert json.loads((outcome.request.folder / "told").read_text()) == ["3", "3", policy, None]
 
 
@@ -129,12 +132,54 @@ def test_a_run_keeps_freed_memory_unless_the_user_has_said_how(monkeypatch, give
     assert (local.MEMORY.items() <= local.process_environment(1, 1).items()) == kept
 
 
-def test_several_runs_share_each_gpu(requests, monkeypatch) -> None:
+@pytest.mark.parametrize("config", [LocalConfig(jobs=4), LocalConfig(jobs_per_device=2)])
+def test_several_runs_share_each_gpu(requests, monkeypatch, config) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
     asked = [replace(request, device="auto") for request in requests({f"run{i}": TELL for i in range(4)})]
-    outcomes = LocalExecutor(4).submit(asked)
+    outcomes = LocalExecutor(config).submit(asked)
     devices = {outcome.request.label: json.loads((outcome.request.folder / "told").read_text())[-1] for outcome in outcomes}
     assert devices == {"run0": "2", "run1": "5", "run2": "2", "run3": "5"}
     named = [replace(request, device="cuda:1") for request in requests({"named": TELL})]
-    (outcome,) = LocalExecutor(2).submit(named)
+    (outcome,) = LocalExecutor(LocalConfig(jobs=2)).submit(named)
     assert json.loads((outcome.request.folder / "told").read_text())[-1] == "2,5"
+
+
+def test_runs_elsewhere_are_watched_through_their_folders(tmp_path) -> None:
+    heard = []
+    runs = [RunRequest(tmp_path / name, name, "cpu", 1) for name in ("first", "second", "third")]
+    for run in runs:
+        run.folder.mkdir()
+        (run.folder / "config.yaml").write_text("training: {epochs: 9, select: mae}\n")
+    watch = Watch(runs, lambda request, told: heard.append((request.label, told)))
+    assert (list(watch.look()), heard) == ([], [])
+    line = json.dumps({"epoch": 3, "valid": {"mae": 0.5}})
+    (tmp_path / "first" / "epochs.jsonl").write_text(f'{{"epoch": 2}}\n{line}\n{{"epo')
+    for _ in range(2):
+        assert list(watch.look()) == []
+    assert heard == [("first", {"epoch": 3, "of": 9, "metric": "mae", "value": 0.5})]
+    write_sealed(tmp_path / "first" / "result.json", {"status": "done", "reason": ""})
+    write_sealed(tmp_path / "second" / "result.json", {"status": "failed", "reason": "why"})
+    write_sealed(tmp_path / "third" / "result.json", {"status": "interrupted", "reason": "stopped"})
+    assert [(outcome.request.label, outcome.status, outcome.reason) for outcome in watch.look()] == [
+        ("first", "done", ""),
+        ("second", "failed", "why"),
+    ]
+    assert list(watch.left) == [tmp_path / "third"]
+
+
+def test_a_run_that_a_scheduler_has_is_queued_until_its_process_claims_it(tmp_path) -> None:
+    run = tmp_path / "experiment" / "model-0" / "seed-1"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("training: {}\n")
+    note = Queued.write(run, "slurm", "12_3")
+    assert Queued.read(run) == note
+    assert (read_run(run).status, read_run(run).owner) == ("queued", str(note))
+    assert any("queued 1" in line for line in status_lines([read_run(run)]))
+    with claim(run):
+        assert read_run(run).status == "running"
+    (run / "epochs.jsonl").write_text("")  # begun, and to be gone on with
+    assert read_run(run).status == "queued"
+    Queued.remove(run)
+    assert read_run(run).status == "interrupted"
+    (run / "queued.json").write_text('{"executor": 1}')
+    assert Queued.read(run) is None

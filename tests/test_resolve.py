@@ -192,6 +192,15 @@ def test_runs_from_before_an_option_stay_known(toys) -> None:
     assert "training.buckets: must be greater than or equal to 2 (got 1)" in problem
 
 
+def test_what_carries_runs_out_is_checked_and_is_no_part_of_them(toys) -> None:
+    plain, elsewhere = (resolve(parse(BASE + text, "f"), toys) for text in ("", "executor: {jobs: 3, jobs_per_device: 2}"))
+    assert elsewhere.fingerprint("data") == plain.fingerprint("data")
+    assert elsewhere.to_dict() == plain.to_dict()
+    assert (elsewhere.executor.entry.key, elsewhere.executor.config.jobs, plain.executor.config.jobs) == ("mmbench/local", 3, None)
+    assert ":13:12: executor.job: unknown key. Did you mean 'jobs'?" in mistakes(BASE + "executor: {job: 3}", toys)[0]
+    assert "executor.name" in mistakes(BASE + "executor: {name: abacus}", toys)[0]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("epochs: 3", "epochs: 4"), ("weight: 0.5", "weight: 0.51"), ("[text, audio]", "[audio, text]"), ("name: toy\nl", "name: toy\n  width: 7\nl")],

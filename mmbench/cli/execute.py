@@ -21,6 +21,7 @@ from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmbench.component import RunRequest
+    from mmbench.resolve import Choice
     from mmbench.runner import Plan
 
 PAUSE = 0.5
@@ -56,21 +57,26 @@ def take_over_runs(plan: Plan) -> None:
             say(f"{row.name} seed {seed}: taken over from {owner}")
 
 
-def execute(requests: Sequence[RunRequest], jobs: int | None, timeout: float | None = None) -> Execution:
-    """Execute the runs with the local executor, a line for each on the terminal. Ctrl-C asks them to stop after their step.
+def execute(requests: Sequence[RunRequest], choice: Choice) -> Execution:
+    """Execute the runs with an executor, a line for each on the terminal. Ctrl-C asks them to stop after their step.
 
     Runs that other processes execute are waited for, and executed here if those end without a result.
     """
-    from mmbench.plugins import catalogue
     from mmbench.tracking import choose
 
     choose(())  # those of the environment, which the runs inherit
     display = Display(len(requests))
-    executor = catalogue().find("executor", "local").load()(jobs, display.epoch, timeout)
-    before = {number: signal.signal(number, lambda *_: executor.stop()) for number in (signal.SIGINT, signal.SIGTERM)}
-    failed = interrupted = 0
+    executor = choice.entry.load()(choice.config, display.epoch)
+    failed, interrupted, stopping = 0, 0, False
+
+    def stop(*_: Any) -> None:
+        nonlocal stopping
+        stopping = True
+        executor.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     waiting, ready, told = Waiting(), list(requests), False
-    while not executor.stopping and (ready or waiting.runs):
+    while not stopping and (ready or waiting.runs):
         for outcome in executor.submit(ready):
             if outcome.status == "busy":
                 waiting.runs.append(outcome.request)
@@ -85,9 +91,9 @@ def execute(requests: Sequence[RunRequest], jobs: int | None, timeout: float | N
             time.sleep(PAUSE)
     for number, handler in before.items():
         signal.signal(number, handler)
-    if executor.stopping:
+    if stopping:
         say(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
-    return Execution(failed, interrupted, executor.stopping)
+    return Execution(failed, interrupted, stopping)
 
 
 class Waiting:

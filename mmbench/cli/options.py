@@ -38,6 +38,27 @@ timeout_option = click.option(
     help="Stop a run that takes longer; it is failed, and --rerun failed goes on from its last checkpoint.",
 )
 
+_EXECUTION = [
+    click.option("--executor", metavar="NAME", help="What carries the runs out: mmbench list executor. Default: as CONFIG says, or local."),
+    click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core."),
+    click.option("--jobs-per-device", type=click.IntRange(1), help="Runs at once on each GPU, for small models. Default: 1."),
+    timeout_option,
+]
+
+
+def execution_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where and how many at once runs go on; `execution` turns them into those of ``--set``."""
+    for option in reversed(_EXECUTION):
+        function = option(function)
+    return function
+
+
+def execution(overrides: tuple[str, ...], executor: str | None, **options: float | None) -> tuple[str, ...]:
+    """The options of a config, with those of its executor: the name first, since another one has other keys."""
+    first = () if executor is None else (f"executor.name={executor}",)
+    return (*first, *overrides, *(f"executor.{name}={value}" for name, value in options.items() if value is not None))
+
+
 _OPTIONS = [
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, for example training.epochs=10. Repeatable."),
     click.option("--seeds", metavar="SEEDS", help="For example 1-5 or 1,3,7."),

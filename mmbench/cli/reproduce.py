@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import experiment_options, timeout_option
+from mmbench.cli.options import execution, execution_options, experiment_options
 from mmbench.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ ADVICE = "choose another folder with --out"
 @click.option("--list", "listed", is_flag=True, help="List the targets, as without TARGET.")
 @click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one, such as features.")
 @experiment_options
-@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
-@timeout_option
+@execution_options
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
@@ -37,7 +36,9 @@ def command(
     device: str,
     out: Path,
     data_root: Path | None,
+    executor: str | None,
     jobs: int | None,
+    jobs_per_device: int | None,
     timeout: float | None,
     rerun: str | None,
     take_over: bool,
@@ -73,10 +74,11 @@ def command(
     place = out / "papers" / chosen.stem
     for suffix in FORMATS.values():
         check_writable(place.with_name(f"{place.name}.{suffix}"), ADVICE)
+    overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
     failed = 0
     if not no_run:
-        failed = _run(work, device, jobs, rerun, timeout, take_over)
+        failed = _run(work, device, rerun, take_over)
     drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: say(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
@@ -90,7 +92,7 @@ def command(
         sys.exit(3)
 
 
-def _run(work: Work, device: str, jobs: int | None, rerun: str | None, timeout: float | None, take_over: bool) -> int:
+def _run(work: Work, device: str, rerun: str | None, take_over: bool) -> int:
     """Execute what is missing, after telling what that is. Returns how many runs failed or were stopped, earlier ones among them."""
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.results.formats import clean
@@ -118,10 +120,13 @@ def _run(work: Work, device: str, jobs: int | None, rerun: str | None, timeout: 
                 work.without_weights(part)
                 requests[part.config] = []
                 break
-    execution = execute([request for several in requests.values() for request in several], jobs, timeout)
-    if execution.stopping:
+    executor = next((plan.executor for _, plan in work.plans), None)
+    if executor is None:
+        return failed
+    ended = execute([request for several in requests.values() for request in several], executor)
+    if ended.stopping:
         sys.exit(130)
-    return failed + execution.failed + execution.interrupted
+    return failed + ended.failed + ended.interrupted
 
 
 def _write(path: Path, text: str) -> Path:

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.options import experiment_options, timeout_option
+from mmbench.cli.options import execution, execution_options, experiment_options
 from mmbench.cli.terminal import say
 
 
 @click.command()
 @click.argument("config")
 @experiment_options
-@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
+@execution_options
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
-@timeout_option
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 def command(
@@ -26,7 +25,9 @@ def command(
     device: str,
     out: Path,
     data_root: Path | None,
+    executor: str | None,
     jobs: int | None,
+    jobs_per_device: int | None,
     timeout: float | None,
     trackers: tuple[str, ...],
     rerun: str | None,
@@ -40,6 +41,7 @@ def command(
     from mmbench.tracking import choose
 
     choose(trackers)
+    overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     plan = make_plan(load(config, overrides, seeds), out, data_root, device)
     for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
         say(f"warning: {warning}", err=True)
@@ -53,11 +55,11 @@ def command(
     for folder in encoder_runs(plan, requests):
         if code := prepare_encoders(folder, device):
             sys.exit(code)
-    execution = execute(requests, jobs, timeout)
-    if execution.stopping:
+    ended = execute(requests, plan.executor)
+    if ended.stopping:
         sys.exit(130)
     say("")
     say(summary(plan.folder))
     say(f"Runs: {plan.folder}")
-    if failed or execution.failed or execution.interrupted:  # a run's process may be told to stop when this one is not
+    if failed or ended.failed or ended.interrupted:  # a run's process may be told to stop when this one is not
         sys.exit(1)

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mmbench.claims import ClaimedError, claim, owner_of
-from mmbench.component import RunOutcome, RunRequest
+from mmbench.component import Report, RunOutcome, RunRequest
 from mmbench.executors.attend import attend, in_time, kill
+from mmbench.executors.config import LocalConfig
 from mmbench.files import no_room, parse_json, read_json, write_sealed
 from mmbench.plugins import one_line
 from mmbench.privacy import shared
@@ -22,7 +23,6 @@ from mmbench.worker import BUSY, EXIT, FINAL, SCHEMA_VERSION, UNWRITTEN, stated
 
 ORDERLY = BUSY, UNWRITTEN, EXIT["interrupted"]
 """What the worker ends with only after it has released its claim. A component that ends the process may choose any of them."""
-Report = Callable[[RunRequest, dict[str, Any]], None]
 
 
 def gpus() -> list[str]:
@@ -56,15 +56,11 @@ def process_environment(threads: int, jobs: int) -> dict[str, str]:
 
 
 class LocalExecutor:
-    """At most `jobs` runs at once (default: one per GPU, or one per `threads` cores). `report` hears of each finished epoch.
+    """As many runs at once as `LocalConfig` says. `report` hears of each finished epoch."""
 
-    `timeout`: seconds after which a run is stopped; it is then failed, and keeps its last checkpoint.
-    """
-
-    def __init__(self, jobs: int | None = None, report: Report | None = None, timeout: float | None = None):
-        self.jobs = jobs
+    def __init__(self, config: LocalConfig | None = None, report: Report | None = None):
+        self.config = config or LocalConfig()  # type: ignore[call-arg]
         self.report = report
-        self.timeout = timeout
         self.stopping = False
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
@@ -74,7 +70,8 @@ class LocalExecutor:
         devices = gpus() if any(run.device in ("auto", "cuda") for run in waiting) else []
         threads = max((run.threads for run in waiting), default=1)
         named = any(run.device.startswith("cuda:") for run in waiting)
-        jobs = self.jobs or len(devices) or (1 if named else max(1, len(os.sched_getaffinity(0)) // threads))
+        at_most = len(devices) or int(named)
+        jobs = self.config.jobs or at_most * self.config.jobs_per_device or max(1, len(os.sched_getaffinity(0)) // threads)
         free, at_once = list(range(jobs)), min(jobs, len(waiting))
         outcomes: queue.Queue[tuple[int, RunOutcome]] = queue.Queue()
         active = 0
@@ -128,7 +125,7 @@ class LocalExecutor:
                 self._processes[slot] = process
                 if self.stopping:
                     process.send_signal(signal.SIGINT)
-                late = attend(process, log, lambda line: self._hear(run, line, unwritten), self.timeout)
+                late = attend(process, log, lambda line: self._hear(run, line, unwritten), self.config.timeout)
                 code = process.wait()
             finally:
                 if process.poll() is None:  # an error of this executor
@@ -170,7 +167,7 @@ class LocalExecutor:
             return RunOutcome(run, "busy", "another process executes it")
         status, reason = stated(run.folder)
         if late and not self.stopping and status not in FINAL:
-            why = f"stopped after {in_time(self.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
+            why = f"stopped after {in_time(self.config.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
             return self._failed(run, why, resumable=True)
         if status and (code == EXIT.get(status) or (code < 0 and status in FINAL)):  # what is killed, or crashes, as it ends had its result
             return RunOutcome(run, status, reason)

@@ -80,7 +80,7 @@ class Options:
     @property
     def changes(self) -> str:
         """The options that change what is run, as they stand on the command line."""
-        changed = [f"--set {shlex.quote(override)}" for override in self.overrides]
+        changed = [f"--set {shlex.quote(override)}" for override in self.overrides if not override.startswith("executor.")]
         return " ".join([*changed, *([f"--seeds {self.seeds}"] if self.seeds else [])])
 
 

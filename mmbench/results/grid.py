@@ -184,7 +184,7 @@ def _grid(home: Home, groups: Groups, key: str, known: Mapping[str, Metric], dra
     if set(columns) == {_text({})}:
         notes.append("no run here has an extra loss, so that there is nothing to compare; without --grid, configurations stand side by side")
     untold = {
-        part: notes_on([record for record in groups[identity] if record.status not in ("incompatible", "pending", "running")])
+        part: notes_on([record for record in groups[identity] if record.status not in ("incompatible", "pending", "queued", "running")])
         for part, identity in home.items()
     }
     return Grid(

@@ -16,6 +16,7 @@ from mmbench import __version__
 from mmbench.claims import CLAIM, owner_of
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.files import file_digest, load_json, read_text, sealed
+from mmbench.queued import Queued
 from mmbench.results.predictions import read_predictions, write_predictions
 from mmbench.strict_yaml import MOST_TEXT, parse
 
@@ -23,7 +24,7 @@ __all__ = ["RunRecord", "find_runs", "read_predictions", "read_result", "write_p
 
 SCHEMA_VERSION = 1
 STATUSES = ("done", "failed", "interrupted", "incompatible")
-"""What ``result.json`` may say; a folder without it is ``pending``, ``running`` or ``interrupted``, an unreadable one ``damaged``."""
+"""What ``result.json`` may say; a folder without it is ``pending``, ``queued``, ``running`` or ``interrupted``, an unreadable one ``damaged``."""
 
 SEED_FOLDER = re.compile(r"seed-(\d+)")
 A_PART = re.compile(r"^ +part: (?!null)", re.MULTILINE)
@@ -68,7 +69,8 @@ class RunRecord:
     numbers: int = 0
     """`mmbench.config.NUMBERS` of the version that made it; 0: it was not counted yet."""
     owner: str = ""
-    """The process and machine that execute it, or did when it died; for a terminal alone, since what others are shown names no machine."""
+    """The process and machine that execute it, or did when it died, or the scheduler's job that it waits for; for a terminal alone, since what
+    others are shown names no machine."""
 
     @property
     def title(self) -> str:
@@ -202,6 +204,8 @@ def read_run(folder: Path) -> RunRecord:
     if state != "alive" and (folder / "result.json").exists():
         try:
             record = read_result(folder)
+            if record.status == "interrupted" and state != "silent" and (note := Queued.read(folder)):  # stopped, and to be gone on with
+                record = replace(record, status="queued", reason="", owner=str(note))
             return record if record.data else replace(record, **told_by_config(folder))
         except DataError as error:
             if not (folder / "result.json").exists():
@@ -218,6 +222,8 @@ def read_run(folder: Path) -> RunRecord:
         quiet = f"no sign of life for {owner.quiet(time.time())} from its process on another machine"
         reason = f"{quiet}; if it is gone, run the experiment with --take-over to resume"
         return RunRecord(folder, "interrupted", reason, owner=str(owner), **known)
+    if note := Queued.read(folder):
+        return RunRecord(folder, "queued", owner=str(note), **known)
     begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl")) or _holds(folder / "log.txt")
     reason = f"{'its process died' if owner else 'stopped before it finished'}; run the experiment again to resume" * begun
     return RunRecord(folder, "interrupted" if begun else "pending", reason, owner=str(owner or ""), **known)

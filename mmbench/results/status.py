@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mmbench.results.runs import RunRecord
 
-ORDER = ("done", "running", "pending", "interrupted", "failed", "damaged", "incompatible")
+ORDER = ("done", "running", "queued", "pending", "interrupted", "failed", "damaged", "incompatible")
 
 
 def status_lines(records: Iterable[RunRecord]) -> list[str]:

@@ -11,7 +11,7 @@ from mmbench.testing.checks import Subject, expect
 
 def outcomes(subject: Subject) -> None:
     """Each run has one outcome; one that cannot be executed has failed, with a reason of one line, and stops no other."""
-    executor = subject.entry.load()()
+    executor = subject.entry.load()(subject.config())
     expect(list(executor.submit([])) == [], "no outcome where there is no run", "some")
     with tempfile.TemporaryDirectory() as folder:
         requests = []

@@ -21,7 +21,7 @@ torch = pytest.importorskip("torch")
 
 import small_runs  # noqa: E402
 from mmbench import worker  # noqa: E402
-from mmbench.executors.local import LocalExecutor  # noqa: E402
+from mmbench.executors import LocalConfig, LocalExecutor  # noqa: E402
 from mmbench.plugins import catalogue  # noqa: E402
 from mmbench.resolve import load  # noqa: E402
 from mmbench.runner import make_plan, prepare  # noqa: E402
@@ -108,7 +108,7 @@ def test_what_runs_beside_a_run_changes_no_byte(tmp_path, times, tally) -> None:
         requests, *_ = prepare(plan, None)
         wanted = requests if name == "among others" else [request for request in requests if request.folder.name == "seed-1"]
         wanted = wanted[: times(2, len(wanted))]
-        outcomes = list(LocalExecutor(5 if name == "among others" else 1).submit(wanted[:1] if name == "alone" else wanted))
+        outcomes = list(LocalExecutor(LocalConfig(jobs=5 if name == "among others" else 1)).submit(wanted[:1] if name == "alone" else wanted))
         assert {outcome.status for outcome in outcomes} == {"done"}
         found[name] = small_runs.digests(wanted[0].folder)
     print(found)

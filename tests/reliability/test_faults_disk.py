@@ -30,7 +30,7 @@ from mmbench.config import DataConfig
 from mmbench.data import transforms
 from mmbench.data.load import load_dataset
 from mmbench.errors import DataError, MmbenchError
-from mmbench.executors.local import LocalExecutor
+from mmbench.executors import LocalConfig, LocalExecutor
 from mmbench.resolve import Resolved, resolve
 from mmbench.results.predictions import NAME
 from mmbench.results.runs import read_result
@@ -337,7 +337,7 @@ def test_a_run_that_was_late_goes_on(run, place, tmp_path, tally) -> None:
     """Its process is stopped by the executor, is failed, and comes to the same numbers with --rerun failed."""
     plan = runner.make_plan([resolved()], tmp_path, None, "cpu")
     request = next(request for request in runner.prepare(plan, None)[0] if request.folder.parent.name == run.parent.name)
-    (outcome,) = LocalExecutor(1, timeout=0.5).submit([request])
+    (outcome,) = LocalExecutor(LocalConfig(jobs=1, timeout=0.5)).submit([request])
     failed = read_result(request.folder)
     well = outcome.status == failed.status == "failed" and "stopped after 0.5 s" in failed.reason and "--rerun failed" in failed.reason
     untouched, _, count = runner.prepare(plan, None)

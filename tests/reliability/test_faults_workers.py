@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from mmbench.component import RunRequest
-from mmbench.executors import attend, local
-from mmbench.executors.local import LocalExecutor
+from mmbench.executors import LocalConfig, LocalExecutor, attend, local
 from mmbench.files import read_json
 
 pytestmark = pytest.mark.reliability
@@ -98,7 +97,7 @@ def test_each_fault_is_one_failed_run_with_its_reason(requests, monkeypatch, tim
         for index, (code, _, _) in enumerate(FAULTS.values()):
             if (HANG in code) == (limit is not None):
                 codes |= {f"fault{index}": code.replace("MB", str(megabytes)), f"good{index}": GOOD}
-        executor = LocalExecutor(4, lambda run, line: told.append(line), timeout=limit)
+        executor = LocalExecutor(LocalConfig(jobs=4, timeout=limit), lambda run, line: told.append(line))
         outcomes.update({outcome.request.label: outcome for outcome in executor.submit(requests(codes))})
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     for index, (name, (_, status, reason)) in enumerate(FAULTS.items()):
@@ -121,7 +120,7 @@ def test_a_log_keeps_its_beginning_and_its_end(requests, monkeypatch) -> None:
     (request,) = requests(
         {"long": "print('first', file=sys.stderr)\nfor i in range(2000): print('middle', i, file=sys.stderr)\nprint('last'); write('done')"}
     )
-    (outcome,) = LocalExecutor(1).submit([request])
+    (outcome,) = LocalExecutor(LocalConfig(jobs=1)).submit([request])
     log = (request.folder / "log.txt").read_text()
     assert outcome.status == "done"
     assert log.startswith("first\nmiddle 0\n")
@@ -148,7 +147,7 @@ def test_a_run_that_is_told_of_badly_is_not_left_behind(requests) -> None:
         raise ValueError("no display")
 
     (request,) = requests({"orphan": "print(json.dumps({'epoch': 1, 'of': 2}), flush=True); time.sleep(60)"})
-    executor = LocalExecutor(1, broken)
+    executor = LocalExecutor(LocalConfig(jobs=1), broken)
     (outcome,) = executor.submit([request])
     assert (outcome.status, "no display" in outcome.reason) == ("failed", True)
     assert executor._processes[0].poll() == -signal.SIGKILL
@@ -177,7 +176,7 @@ def test_a_second_stop_ends_what_a_run_has_started_too(requests) -> None:
         executor.stop()
         executor.stop()
 
-    executor = LocalExecutor(1, twice)
+    executor = LocalExecutor(LocalConfig(jobs=1), twice)
     (outcome,) = executor.submit([request])
     assert outcome.status == "interrupted"
     deadline = time.monotonic() + 30

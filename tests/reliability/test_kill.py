@@ -257,7 +257,7 @@ def dies(*arguments, **options):
     print(popen(*arguments, **options).pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 local.subprocess.Popen = dies
-list(local.LocalExecutor(1).submit([RunRequest(Path({str(folder)!r}), "x", "cpu", 1)]))
+list(local.LocalExecutor(local.LocalConfig(jobs=1)).submit([RunRequest(Path({str(folder)!r}), "x", "cpu", 1)]))
 """
     driver = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
     assert driver.returncode == -signal.SIGKILL

@@ -194,7 +194,7 @@ def subtitle(records: Sequence[RunRecord], tables: Sequence[Table]) -> str:
 
 def counted(states: Mapping[str, int]) -> str:
     """How many runs are in which state."""
-    order = ("done", "failed", "interrupted", "damaged", "incompatible", "running", "pending")
+    order = ("done", "failed", "interrupted", "damaged", "incompatible", "running", "queued", "pending")
     names = {"incompatible": "refused as incompatible"}
     said = [f"{states[state]} {names.get(state, state)}" for state in order if states.get(state)]
     return f"{sum(states.values())} runs: {', '.join(said)}"
