@@ -21,6 +21,7 @@ VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
     "check": "validate a config and print what it would do, without training",
     "status": "what is done, failed, running or missing in a folder of runs",
+    "rerun": "a finished run once more from its folder, and whether it comes to the same scores",
     "reproduce": "a table or figure of a paper, run again and beside the published values",
     "report": "the tables of a folder of runs",
     "figure": "the figures of a paper from finished runs: curves, confusion, sweeps, embeddings, intervals",

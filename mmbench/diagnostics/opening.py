@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from mmbench.component import FitContext, InputSpec, Metric
-from mmbench.compose import only_data_path
 from mmbench.config import TrainingConfig
 from mmbench.data.dataset import Dataset
 from mmbench.errors import ConfigError, DataError, RunError
 from mmbench.metrics import evaluate
 from mmbench.plugins import catalogue
-from mmbench.resolve import Resolved, load
+from mmbench.reopen import check_data, resolve_again
+from mmbench.resolve import Resolved
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, intact, read_run
 from mmbench.runner import open_data
@@ -103,10 +103,10 @@ def open_run(
     if not (folder / CHECKPOINT).is_file():
         raise DataError(f"{folder / CHECKPOINT}: there is no such file, so the trained network is lost; run this seed anew, with --rerun all")
     intact(record, "config.yaml")
-    resolved = _resolve(folder, overrides, data_root)
+    resolved = resolve_again(folder, overrides, data_root)
     make_deterministic(resolved.experiment.training.threads)
     dataset = open_data(resolved, data_root)
-    _check_data(record, dataset)
+    check_data(record, dataset)
     encoders = build_encoders(resolved)
     prepared = prepare(dataset, ("train", "valid"), encoders, device)  # what the network was built for, as in training
     splits = {name: TensorSplit(split, device) for name, split in prepared.splits.items()}
@@ -137,48 +137,10 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-def _resolve(folder: Path, overrides: Sequence[str], data_root: Path | None) -> Resolved:
-    only_data_path(overrides)
-    resolved = _load(folder, overrides)
-    path = resolved.experiment.data.path
-    if not overrides and data_root is not None and path is not None and not Path(path).exists():
-        resolved = _load(folder, ("data.path=null",))  # looked for by its name
-    return resolved
-
-
-def _load(folder: Path, overrides: Sequence[str]) -> Resolved:
-    found = load(folder / "config.yaml", overrides)
-    if len(found) != 1 or len(found[0].experiment.seeds) != 1:
-        raise DataError(f"{folder / 'config.yaml'}: is not the config of one run with one seed; was it edited?")
-    problems = [*found[0].fit.refusals, *found[0].missing]
-    if problems:
-        raise ConfigError("\n".join(f"{folder}: cannot be opened: {problem}" for problem in problems))
-    return found[0]
-
-
 def _network(resolved: Resolved, inputs: InputSpec, train: TensorSplit, device: torch.device) -> Network:
     network = Network(resolved, inputs, resolved.experiment.seeds[0], build_encoders(resolved)).to(device)
     network.on_fit_start(FitContext(train.size, train.target.clone(), resolved.experiment.training.epochs))
     return network.eval()
-
-
-def _check_data(record: RunRecord, dataset: Dataset) -> None:
-    """DataError, in one message, where content or splits are not those that the run was trained and scored on."""
-    problems = []
-    stored = record.data.get("splits", {})
-    for name, now in dataset.record["splits"].items():
-        then = stored.get(name, {}) if isinstance(stored, dict) else {}
-        if then != now:
-            sizes = f"{now['size']} samples, the run had {then.get('size')}" if then.get("size") != now["size"] else "as many samples, but others"
-            problems.append(f"split {name} has {sizes}")
-    if record.data.get("fingerprint") != dataset.fingerprint:
-        problems.append(f"the data's fingerprint is {dataset.fingerprint[:12]}, the run's is {str(record.data.get('fingerprint'))[:12]}")
-    if problems:
-        where = dataset.record["source"]
-        raise DataError(
-            f"{record.folder}: the data at {where} are not those of this run: {'; '.join(problems)}. "
-            "Name the file that it was trained on with --set data.path=..., or run it anew with this version"
-        )
 
 
 def _distance(folder: Path, network: Network, test: TensorSplit, training: TrainingConfig) -> float:

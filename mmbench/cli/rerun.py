@@ -1,0 +1,149 @@
+"""``mmbench rerun``: a finished run once more, beside itself."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmbench.cli.options import device_option, timeout_option
+from mmbench.cli.terminal import say
+from mmbench.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from mmbench.results.repeat import Comparison
+    from mmbench.results.runs import RunRecord
+    from mmbench.runner import Plan
+
+ADVICE = "choose another folder with --out"
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """A finished run, and the plan of the one run that repeats it."""
+
+    record: RunRecord
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """Where it is repeated."""
+        ((_, _, folder),) = self.plan.runs()
+        return folder
+
+
+@click.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where the new run folders go. Default: beside the folder that RUN belongs to.")
+@click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
+@click.option("--set", "overrides", multiple=True, metavar="data.path=PATH", help="Where the data are now.")
+@device_option
+@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
+@timeout_option
+def command(
+    run: Path, out: Path | None, data_root: Path | None, overrides: tuple[str, ...], device: str, jobs: int | None, timeout: float | None
+) -> None:
+    """Train RUN again from its own config and say whether it comes to the same scores.
+
+    RUN is the folder of a finished run, or of a configuration with all its seeds. Data are taken from where the run found them, or by name from
+    --data-root, and must be the same. The new runs go to another folder; those that are done there are not repeated but compared.
+
+    \b
+    Exit codes: 0 the same scores as a table prints them, 1 others, or a run failed, 2 usage, 3 the data are missing or others, 130 interrupted.
+    """
+    from mmbench.cli.execute import execute, need_torch, prepare_encoders
+    from mmbench.results.repeat import compare_runs
+    from mmbench.results.runs import read_run
+    from mmbench.results.tables import known_metrics
+    from mmbench.runner import encoder_runs, prepare
+
+    records = _finished(run)
+    place = out or _beside(records[0], run)
+    repetitions = [_repetition(record, place, data_root, overrides, device) for record in records]
+    pending = [(each.plan, prepare(each.plan, "failed")[0]) for each in repetitions]
+    requests = [request for _, several in pending for request in several]
+    say(f"{place}: {len(requests)} runs to do, {len(repetitions) - len(requests)} there already")
+    need_torch()
+    shared = (folder for plan, several in pending for folder in encoder_runs(plan, several))
+    if (first := next(shared, None)) and (code := prepare_encoders(first, device)):  # all have the same encoders
+        sys.exit(code)
+    if execute(requests, jobs, timeout).stopping:
+        sys.exit(130)
+    metrics = known_metrics(records)
+    same = 0
+    for each in repetitions:
+        new = read_run(each.folder)
+        say("")
+        say(f"{each.record.title} seed {each.record.seed}: {each.record.folder} and {new.folder}")
+        if new.status != "done":
+            say(f"  not repeated: {new.status}" + f" ({new.reason})" * bool(new.reason))
+            continue
+        comparison = compare_runs(each.record, new, metrics)
+        _show(comparison)
+        same += comparison.equal
+    say("")
+    say(f"{same} of {len(repetitions)} runs came to the same scores.")
+    if same < len(repetitions):
+        sys.exit(1)
+
+
+def _finished(run: Path) -> list[RunRecord]:
+    """The run, or every finished run of the configuration; a line for each that is not. ConfigError: none, or of several configurations."""
+    from mmbench.results.formats import clean
+    from mmbench.results.runs import find_runs
+
+    records = find_runs(run)
+    if len(labels := list(dict.fromkeys(f"{record.experiment}/{record.label}" for record in records))) > 1:
+        example = f"{run / records[0].folder.relative_to(run.resolve()).parent}"
+        raise ConfigError(f"{run}: holds {len(labels)} configurations; choose one of them, for example mmbench rerun {example}")
+    done = [record for record in records if record.status == "done"]
+    for record in records:
+        if record not in done:
+            say(f"left out: {record.folder}: {record.status}" + f" ({clean(record.reason)})" * bool(record.reason), err=True)
+    if not done:
+        raise ConfigError(f"{run}: no run here is done, so there is nothing to compare with")
+    return done
+
+
+def _beside(record: RunRecord, run: Path) -> Path:
+    """``runs-rerun`` for a run in ``runs``, or ``seed-1-rerun`` for a run folder on its own."""
+    folder = record.folder
+    whole = (folder.parent.parent.name, folder.parent.name) == (record.experiment, record.label)
+    top = folder.parents[2] if whole else folder if run.resolve() == folder else run.resolve()
+    if not top.name:
+        raise ConfigError(f"{run}: there is no place beside {top}; choose a folder with --out")
+    place = top.with_name(f"{top.name}-rerun")
+    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+
+
+def _repetition(record: RunRecord, place: Path, data_root: Path | None, overrides: tuple[str, ...], device: str) -> Repetition:
+    """What will be run. DataError: the config is not as it was written, or the data are others."""
+    from dataclasses import replace
+
+    from mmbench.reopen import check_data, resolve_again
+    from mmbench.results.runs import intact
+    from mmbench.runner import make_plan
+
+    if not intact(record, "config.yaml").is_file():
+        raise DataError(f"{record.folder / 'config.yaml'}: there is no such file, so nobody knows what to run again")
+    plan = make_plan([resolve_again(record.folder, overrides, data_root)], place, data_root, device)
+    plan = replace(plan, rows=plan.rows[:1])  # without the floors
+    check_data(record, plan.datasets[0])
+    found = Repetition(record, plan)
+    if found.folder.resolve() == record.folder:
+        raise ConfigError(f"{found.folder}: is the run itself, which is never written over; {ADVICE}")
+    return found
+
+
+def _show(comparison: Comparison) -> None:
+    from tabulate import tabulate
+
+    for name, text in comparison.facts:
+        say(f"  {name:<10} {text}")
+    rows = [(*score.texts, "" if score.equal else "differs") for score in comparison.scores]
+    table = tabulate(rows, ["score", "before", "now", "difference", ""], disable_numparse=True, colalign=("left", "right", "right", "right", "left"))
+    say("\n".join(f"  {line}" for line in table.splitlines()))
+    say(f"  {comparison.predictions}")

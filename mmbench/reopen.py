@@ -1,0 +1,55 @@
+"""The config and the data of a run that is there already, found again. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmbench.compose import only_data_path
+from mmbench.data.dataset import Dataset
+from mmbench.errors import ConfigError, DataError
+from mmbench.resolve import Resolved, load
+from mmbench.results.runs import RunRecord
+
+
+def resolve_again(folder: Path, overrides: Sequence[str], data_root: Path | None) -> Resolved:
+    """What a run folder's ``config.yaml`` says, with the data where they are now.
+
+    `overrides`: ``data.path=...`` alone; `data_root` is where data are looked for by name when they are no longer where the run found them.
+    ConfigError: another key is overridden, or something is not installed. DataError: it is not the config of one run.
+    """
+    only_data_path(overrides)
+    resolved = _load(folder, overrides)
+    path = resolved.experiment.data.path
+    if not overrides and data_root is not None and path is not None and not Path(path).exists():
+        resolved = _load(folder, ("data.path=null",))  # looked for by its name
+    return resolved
+
+
+def _load(folder: Path, overrides: Sequence[str]) -> Resolved:
+    found = load(folder / "config.yaml", overrides)
+    if len(found) != 1 or len(found[0].experiment.seeds) != 1:
+        raise DataError(f"{folder / 'config.yaml'}: is not the config of one run with one seed; was it edited?")
+    problems = [*found[0].fit.refusals, *found[0].missing]
+    if problems:
+        raise ConfigError("\n".join(f"{folder}: cannot be opened: {problem}" for problem in problems))
+    return found[0]
+
+
+def check_data(record: RunRecord, dataset: Dataset) -> None:
+    """DataError, in one message, where content or splits are not those that the run was trained and scored on."""
+    problems = []
+    stored = record.data.get("splits", {})
+    for name, now in dataset.record["splits"].items():
+        then = stored.get(name, {}) if isinstance(stored, dict) else {}
+        if then != now:
+            sizes = f"{now['size']} samples, the run had {then.get('size')}" if then.get("size") != now["size"] else "as many samples, but others"
+            problems.append(f"split {name} has {sizes}")
+    if record.data.get("fingerprint") != dataset.fingerprint:
+        problems.append(f"the data's fingerprint is {dataset.fingerprint[:12]}, the run's is {str(record.data.get('fingerprint'))[:12]}")
+    if problems:
+        where = dataset.record["source"]
+        raise DataError(
+            f"{record.folder}: the data at {where} are not those of this run: {'; '.join(problems)}. "
+            "Name the file that it was trained on with --set data.path=..., or run it anew with this version"
+        )

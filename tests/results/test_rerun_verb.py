@@ -1,0 +1,117 @@
+"""`mmbench rerun`: a run once more, beside itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from mmbench.cli import rerun
+from mmbench.errors import ConfigError, DataError
+from mmbench.results.repeat import ALIKE, compare_runs
+from mmbench.results.runs import read_run
+from mmbench.results.tables import known_metrics
+
+from .folders import TARGET, make_run
+
+FLOOR = """
+data: {name: mosi, features: aligned, simulated: true, samples: 90, modalities: [audio, vision]}
+model: {name: linear}
+training: {epochs: 2}
+"""
+
+
+def rerun_of(*arguments: object) -> None:
+    done = CliRunner().invoke(rerun.command, [str(argument) for argument in arguments], catch_exceptions=True)
+    assert done.exception is not None
+    raise done.exception
+
+
+def test_scores_that_a_table_prints_alike_are_the_same(tmp_path: Path) -> None:
+    scores = {"mae": 0.9, "corr": None, "acc2_non0": 0.8}
+    old = read_run(make_run(tmp_path / "old", scores=scores, environment={"python": "3.10.1", "packages": {"torch": "2.11.0"}}))
+    near = read_run(make_run(tmp_path / "near", scores={**scores, "mae": 0.9004, "acc2_non0": 0.80004}, environment={"python": "3.10.1"}))
+    metrics = known_metrics([old])
+    found = compare_runs(old, near, metrics)
+    assert found.equal
+    assert found.predictions == ALIKE
+    assert dict(found.facts) == {
+        "config": f"the same fingerprint {old.fingerprint}",
+        "data": "the same fingerprint f00d",
+        "versions": "torch: 2.11.0 before, none now",
+    }
+    for name, value in (("mae", 0.9006), ("acc2_non0", 0.80006), ("corr", 0.1)):
+        far = compare_runs(old, read_run(make_run(tmp_path / name, scores={**scores, name: value})), metrics)
+        assert not far.equal
+        assert [score.column.key for score in far.scores if not score.equal] == [name]
+    (mae,) = (score for score in found.scores if score.column.key == "mae")
+    assert mae.texts == ("mae", "0.9", "0.9004", "+0.0004")
+
+
+def test_predictions_that_differ_are_measured(tmp_path: Path) -> None:
+    old = read_run(make_run(tmp_path / "old", prediction=TARGET * np.float32(0.5)))
+    new = read_run(make_run(tmp_path / "new", prediction=TARGET * np.float32(0.5) + np.float32([0, 0, 0.25, 0, 0, 0, 0, 0])))
+    assert compare_runs(old, new, known_metrics([old])).predictions == "predictions differ by up to 0.25"
+
+
+def test_mistakes_have_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        rerun_of(tmp_path / "none")
+    run = make_run(tmp_path / "runs", "misa")
+    (run / "config.yaml").write_text("name: [")
+    with pytest.raises(ConfigError, match=r"config.yaml:1:8: not valid YAML"):
+        rerun_of(run)
+    (run / "config.yaml").unlink()
+    with pytest.raises(DataError, match="nobody knows what to run again"):
+        rerun_of(run)
+    make_run(tmp_path / "runs", "tfn", status="failed")
+    with pytest.raises(ConfigError, match=f"holds 2 configurations; choose one of them, for example mmbench rerun {tmp_path}/runs/demo/"):
+        rerun_of(tmp_path / "runs")
+    with pytest.raises(ConfigError, match="no run here is done, so there is nothing to compare with"):
+        rerun_of(next((tmp_path / "runs" / "demo").glob("tfn-*")))
+    with pytest.raises(ConfigError, match="only data.path may be set"):
+        rerun_of(make_run(tmp_path / "other", "misa"), "--set", "seeds=[2]")
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
+def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path) -> None:
+    (tmp_path / "floor.yaml").write_text(FLOOR)
+    environment = {**os.environ, "MMBENCH_CACHE": os.environ.get("MMBENCH_CACHE", str(tmp_path / "cache"))}
+
+    def mmbench(*arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-m", "mmbench", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stdout + done.stderr
+
+    mmbench("run", "floor.yaml", "--seeds", "1")
+    (folder,) = tmp_path.glob("runs/floor/linear-*")
+    before = {path: path.read_bytes() for path in tmp_path.glob("runs/**/*") if path.is_file()}
+    part = str(folder.relative_to(tmp_path))
+    said = mmbench("rerun", part)
+    assert "runs-rerun: 1 runs to do, 0 there already" in said
+    assert "bit-identical predictions" in said
+    assert "1 of 1 runs came to the same scores." in said
+    assert before == {path: path.read_bytes() for path in tmp_path.glob("runs/**/*") if path.is_file()}
+    assert "is the run itself" in mmbench("rerun", f"{part}/seed-1", "--out", "runs", code=2)
+
+    path = folder / "seed-1" / "result.json"
+    result = json.loads(path.read_text())
+    result["metrics"]["test"]["mae"] += 0.01
+    del result["digest"]  # as older versions wrote it
+    path.write_text(json.dumps(result))
+    said = mmbench("rerun", f"{part}/seed-1", code=1)
+    assert "0 runs to do, 1 there already" in said
+    assert "differs" in said
+    assert "0 of 1 runs came to the same scores." in said
+    result["data"]["fingerprint"] = "0" * 64
+    path.write_text(json.dumps(result))
+    assert "are not those of this run: the data's fingerprint is" in mmbench("rerun", f"{part}/seed-1", code=3)
