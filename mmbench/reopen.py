@@ -12,17 +12,18 @@ from mmbench.resolve import Resolved, load
 from mmbench.results.runs import RunRecord
 
 
-def resolve_again(folder: Path, overrides: Sequence[str], data_root: Path | None) -> Resolved:
+def resolve_again(folder: Path, overrides: Sequence[str], data_root: Path | None, execution: Sequence[str] = ()) -> Resolved:
     """What a run folder's ``config.yaml`` says, with the data where they are now.
 
-    `overrides`: ``data.path=...`` alone; `data_root` is where data are looked for by name when they are no longer where the run found them.
+    `overrides`: ``data.path=...`` alone; `data_root` is where data are looked for by name when they are no longer where the run found them;
+    `execution`: what is said of the executor, of which the config has nothing.
     ConfigError: another key is overridden, or something is not installed. DataError: it is not the config of one run.
     """
     only_data_path(overrides)
-    resolved = _load(folder, overrides)
+    resolved = _load(folder, (*execution, *overrides))
     path = resolved.experiment.data.path
     if not overrides and data_root is not None and path is not None and not Path(path).exists():
-        resolved = _load(folder, ("data.path=null",))  # looked for by its name
+        resolved = _load(folder, (*execution, "data.path=null"))  # looked for by its name
     return resolved
 
 

@@ -44,6 +44,7 @@ def run(code: str, cwd: Path) -> str:
         ["reproduce"],
         ["embed", "--help"],
         ["diagnose", "--help"],
+        ["rerun", "--help"],
         ["report", "runs", "--published"],
         ["report", "runs", "--baseline", "tfn"],
         ["report", "runs", "--html", "page.html"],

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import device_option, timeout_option
+from mmbench.cli.options import device_option, execution, execution_options
 from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError, DataError
 
@@ -39,12 +39,19 @@ class Repetition:
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where the new run folders go. Default: beside the folder that RUN belongs to.")
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
-@click.option("--set", "overrides", multiple=True, metavar="data.path=PATH", help="Where the data are now.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="data.path, where the data are now; or an option of the executor.")
 @device_option
-@click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core.")
-@timeout_option
+@execution_options
 def command(
-    run: Path, out: Path | None, data_root: Path | None, overrides: tuple[str, ...], device: str, jobs: int | None, timeout: float | None
+    run: Path,
+    out: Path | None,
+    data_root: Path | None,
+    overrides: tuple[str, ...],
+    device: str,
+    executor: str | None,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    timeout: float | None,
 ) -> None:
     """Train RUN again from its own config and say whether it comes to the same scores.
 
@@ -62,6 +69,7 @@ def command(
 
     records = _finished(run)
     place = out or _beside(records[0], run)
+    overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     repetitions = [_repetition(record, place, data_root, overrides, device) for record in records]
     pending = [(each.plan, prepare(each.plan, "failed")[0]) for each in repetitions]
     requests = [request for _, several in pending for request in several]
@@ -70,7 +78,7 @@ def command(
     shared = (folder for plan, several in pending for folder in encoder_runs(plan, several))
     if (first := next(shared, None)) and (code := prepare_encoders(first, device)):  # all have the same encoders
         sys.exit(code)
-    if execute(requests, jobs, timeout).stopping:
+    if execute(requests, repetitions[0].plan.executor).stopping:
         sys.exit(130)
     metrics = known_metrics(records)
     same = 0
@@ -129,7 +137,9 @@ def _repetition(record: RunRecord, place: Path, data_root: Path | None, override
 
     if not intact(record, "config.yaml").is_file():
         raise DataError(f"{record.folder / 'config.yaml'}: there is no such file, so nobody knows what to run again")
-    plan = make_plan([resolve_again(record.folder, overrides, data_root)], place, data_root, device)
+    elsewhere = [override for override in overrides if override.startswith("executor.")]
+    data = [override for override in overrides if override not in elsewhere]
+    plan = make_plan([resolve_again(record.folder, data, data_root, elsewhere)], place, data_root, device)
     plan = replace(plan, rows=plan.rows[:1])  # without the floors
     check_data(record, plan.datasets[0])
     found = Repetition(record, plan)

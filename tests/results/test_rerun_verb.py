@@ -76,7 +76,7 @@ def test_mistakes_have_one_clear_error(tmp_path: Path) -> None:
         rerun_of(tmp_path / "runs")
     with pytest.raises(ConfigError, match="no run here is done, so there is nothing to compare with"):
         rerun_of(next((tmp_path / "runs" / "demo").glob("tfn-*")))
-    with pytest.raises(ConfigError, match="only data.path may be set"):
+    with pytest.raises(ConfigError, match=r"only data\.path may be set"):
         rerun_of(make_run(tmp_path / "other", "misa"), "--set", "seeds=[2]")
 
 
