@@ -31,6 +31,7 @@ def run(code: str, cwd: Path) -> str:
 @pytest.mark.parametrize(
     "arguments",
     [
+        [],
         ["--help"],
         ["run", "--help"],
         ["list"],

@@ -61,10 +61,16 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="mmbench")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Benchmark for multimodal sentiment and emotion: any loss with any backbone, one set of splits, seeds, metrics and statistics."""
+    if context.invoked_subcommand is None:
+        from mmbench.cli.advice import advice
+        from mmbench.cli.terminal import say
+
+        say("\n".join(advice()))
 
 
 def main() -> None:

@@ -1,0 +1,180 @@
+"""``mmbench`` alone: what can be done next, told from what is in the working directory. It reads little, so that it answers at once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+from mmbench import __version__
+from mmbench.errors import printable
+from mmbench.files import shipped
+
+RUNS = Path("runs")
+MOST_RUNS = 2000
+"""Run folders that are looked at; of more, those that come first."""
+MOST_NAMED = 3
+"""Experiments that are named one by one."""
+LONGEST = 1 << 16
+"""Bytes of a file that are looked at."""
+_STATUS = re.compile(r'"status": "(\w+)"')
+_CONFIG = re.compile(r"^(extends|model|losses):", re.MULTILINE)
+Step = tuple[str, str]
+"""A command, and what it does."""
+
+
+@dataclass
+class Found:
+    """What is there of one experiment: its runs by state, the configurations that are done (floors apart), and when something last happened."""
+
+    name: str
+    states: Counter[str] = field(default_factory=Counter)
+    methods: set[str] = field(default_factory=set)
+    latest: float = 0.0
+
+    @property
+    def config(self) -> str:
+        """What ``mmbench run`` takes to go on with it; a placeholder where its config has another name."""
+        own = Path(f"{self.name}.yaml")
+        known = own.name if own.is_file() else self.name if (shipped("configs") / own).is_file() else "CONFIG"
+        return printable(known)
+
+
+def advice() -> list[str]:
+    """Lines that say what to do next here. Nothing is changed."""
+    found = experiments(RUNS)
+    sections = [*_install(), *_runs(found), *_configs(found), *_results(found), *_start(found), *_data(), _own()]
+    lines = [f"mmbench {__version__}: what can be done next here"]
+    width = max(len(command) for _, steps in sections for command, _ in steps)
+    for title, steps in sections:
+        lines += ["", title]
+        lines += [f"    {command:<{width}}  {what}" for command, what in steps]
+    return [*lines, "", "mmbench --help lists every command."]
+
+
+def experiments(runs: Path) -> list[Found]:
+    """What is in a folder of runs, the latest first."""
+    found: dict[str, Found] = {}
+    for folder in islice(_run_folders(runs), MOST_RUNS):
+        label, name = folder.parent.name, folder.parent.parent.name
+        each = found.setdefault(name, Found(name))
+        state, floor = _state(folder)
+        each.states[state] += 1
+        each.latest = max(each.latest, folder.stat().st_mtime)
+        if state == "done" and not floor:
+            each.methods.add(label)
+    return sorted(found.values(), key=lambda each: (-each.latest, each.name))
+
+
+def _run_folders(runs: Path) -> Iterator[Path]:
+    for experiment in _folders(runs):
+        for label in _folders(experiment):
+            yield from (folder for folder in _folders(label) if folder.name.startswith("seed-"))
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        with os.scandir(place) as entries:
+            return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(".") and entry.is_dir())
+    except OSError:
+        return []
+
+
+def _state(folder: Path) -> tuple[str, bool]:
+    """The state of a run in one word, and whether it is a floor."""
+    text = _head(folder / "result.json")
+    if stated := _STATUS.search(text):
+        status = stated[1] if stated[1] in ("done", "failed") else "unfinished"
+        return status, '"floor": true' in text
+    if (folder / "claim").is_dir():
+        from mmbench.claims import owner_of
+
+        owner = owner_of(folder)
+        if owner is not None and owner.state() != "gone":
+            return "going on", False
+    return ("going on" if (folder / "queued.json").exists() else "unfinished"), False
+
+
+def _head(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(LONGEST).decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def _install() -> Iterator[tuple[str, list[Step]]]:
+    if find_spec("torch") is None:
+        yield "torch is not installed, so that nothing can be trained.", [("pip install 'mmbench[train]'", "installs it")]
+
+
+def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
+    """What did not come about, or is coming."""
+    steps = {
+        "going on": lambda each: [(f"mmbench status {RUNS}/{printable(each.name)}", "who executes what")],
+        "failed": lambda each: [
+            (f"mmbench status {RUNS}/{printable(each.name)}", "why"),
+            (f"mmbench run {each.config} --rerun failed", "tries them again"),
+        ],
+        "unfinished": lambda each: [(f"mmbench run {each.config}", "goes on with them")],
+    }
+    for state, of in steps.items():
+        concerned = [each for each in found if each.states[state]]
+        for each in concerned[:MOST_NAMED]:
+            yield f"{_runs_of(each.states[state])} of {printable(each.name)} {_verb(state, each.states[state])}.", of(each)
+        if more := concerned[MOST_NAMED:]:
+            yield f"So it is in {len(more)} more experiments.", [(f"mmbench status {RUNS}", "all of them")]
+
+
+def _runs_of(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _verb(state: str, count: int) -> str:
+    return "failed" if state == "failed" else f"{'is' if count == 1 else 'are'} {state}"
+
+
+def _configs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
+    """Configs in the working directory that have no runs yet."""
+    known = {each.name for each in found}
+    new = [path.name for path in sorted(Path().glob("*.yaml")) if path.stem not in known and path.is_file() and _CONFIG.search(_head(path))]
+    for name in map(printable, new[:MOST_NAMED]):
+        yield f"{name} has not been run.", [(f"mmbench check {name}", "what it would do"), (f"mmbench run {name}", "trains, and prints the table")]
+
+
+def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
+    done = [each for each in found if each.methods]
+    if not done:
+        return
+    place = f"{RUNS}/{printable(done[0].name)}" if len(done) == 1 else str(RUNS)
+    methods = sum(len(each.methods) for each in done)
+    steps = [(f"mmbench report {place}", "the tables")]
+    if methods > 1:
+        steps.append((f"mmbench compare {place}", "how sure the differences are"))
+    steps.append((f"mmbench report {place} --html report.html", "everything on one page"))
+    yield f"{_runs_of(sum(each.states['done'] for each in done))} {'are' if methods > 1 else 'of one configuration are'} done.", steps
+
+
+def _data() -> Iterator[tuple[str, list[Step]]]:
+    place = Path(os.environ.get("MMBENCH_DATA") or "data")
+    try:
+        there = any(place.iterdir())
+    except OSError:
+        there = False
+    if not there:
+        steps = [("mmbench data list", "the data sets, and how to get each"), ("mmbench data check mosi --data-root DIR", "whether yours are right")]
+        yield f"No data sets in {printable(str(place))}; MMBENCH_DATA or --data-root says where they are.", steps
+
+
+def _start(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
+    if not found:
+        yield "Nothing has been run here.", [("mmbench run quickstart", "a first table in minutes, on simulated data")]
+
+
+def _own() -> tuple[str, list[Step]]:
+    return "Your own method.", [("mmbench list model", "what is there to compare with"), ("mmbench new plugin NAME", "a package to start from")]
