@@ -90,11 +90,11 @@ class _Piecewise(torch.autograd.Function):
             for place, piece in enumerate(ctx.pieces):
                 heads, queries, keys, _ = piece
                 weights, kept = work.stored(stored[place]) if stored else work.again(piece)
-                dv[heads, :, keys] += torch.bmm(g[heads, :, queries], kept)
+                dv[heads, :, keys].add_(torch.bmm(g[heads, :, queries], kept))
                 scores = torch.bmm(g[heads, :, queries].mT, work.v[heads, :, keys], out=work.buffer(2, weights.shape))
                 scores.mul_(kept).addcmul_(weights, inner[heads, queries], value=-1.0)  # ∂S
                 dq[heads, :, queries] = torch.bmm(work.k[heads, :, keys], scores.mT)
-                dk[heads, :, keys] += torch.bmm(work.q[heads, :, queries], scores)
+                dk[heads, :, keys].add_(torch.bmm(work.q[heads, :, queries], scores))
             return _unfold(dq.mul_(query.shape[-1] ** -0.5), query), _unfold(dk, key), _unfold(dv, value), None, None
 
 

@@ -33,9 +33,10 @@ class Numbers:
 
     def keep(self, least: int, out: Tensor) -> Tensor:
         """Fills `out`, contiguous, with 1 where the next number is `least` or more, else 0. Four numbers of each draw of 64 bits."""
+        bound = torch.tensor(least, dtype=torch.int16)  # a plain number would be made a tensor, and that one converted, for each part
         for part in out.view(-1).split(FEW):  # larger draws would come in fresh memory
             numbers = torch.from_numpy(self._bits.random_raw(-(-part.numel() // 4)).view(np.int16))[: part.numel()]
-            torch.ge(numbers, least, out=part)  # as numbers at once: half the time
+            torch.ge(numbers, bound, out=part)  # as numbers at once: half the time
         return out
 
 

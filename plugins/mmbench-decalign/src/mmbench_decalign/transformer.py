@@ -38,7 +38,7 @@ class Block(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.output = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(inplace=True), Dropout(relu_dropout), nn.Linear(4 * width, width)
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), Dropout(relu_dropout), nn.Linear(4 * width, width)
         )
         self.dropout = Dropout(residual_dropout)
 
