@@ -31,11 +31,11 @@ def run(code: str, cwd: Path) -> str:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["--help"],
         ["run", "--help"],
         ["list"],
         ["plugins"],
+        ["env"],
         ["show", "model", "linear"],
         ["data", "list"],
         ["check", "floor.yaml"],

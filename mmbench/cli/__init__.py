@@ -34,6 +34,7 @@ VERBS = {
     "show": "one component with all its hyperparameters",
     "new": "write a plugin package to start from",
     "plugins": "the installed plugins, and why one could not be loaded",
+    "env": "versions, plugins, GPUs and paths, for a bug report",
     "data": "list, check and simulate data sets",
     "test": "check that installed plugins keep the contracts",
 }

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-import subprocess
-from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
 import torch
 
+from mmbench.checkout import commit
 from mmbench.errors import RunError
-from mmbench.files import PACKAGE
 from mmbench.resolve import Resolved
 
 
@@ -26,11 +24,6 @@ def choose_device(name: str) -> torch.device:
 
 def environment(resolved: Resolved, device: torch.device) -> dict[str, Any]:
     """Versions, device and threads, as ``result.json`` has them."""
-    git = None
-    if (PACKAGE.parent / ".git").exists():
-        command = ["git", "-C", str(PACKAGE.parent), "describe", "--always", "--dirty", "--abbrev=40"]
-        with suppress(OSError):  # git is not installed
-            git = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     packages = ("mmbench", "torch", "numpy", "pandas", "pydantic", "safetensors", "transformers")
     installed = {name: _version(name) for name in packages}
     used = [resolved.model, *resolved.encoders.values(), *resolved.losses]
@@ -39,7 +32,7 @@ def environment(resolved: Resolved, device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: version for name, version in installed.items() if version},
         "components": {f"{choice.entry.component.kind} {choice.entry.key}": choice.entry.version for choice in used},
-        "git": git,
+        "git": commit(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,

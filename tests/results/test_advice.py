@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +77,9 @@ def test_many_experiments_are_counted_and_names_are_harmless(said, tmp_path: Pat
     assert "\x1b" not in text
 
 
-def test_the_command_alone_ends_well(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "mmbench"], capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, check=False)
+def test_the_command_alone_ends_well_and_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys; from mmbench.cli import main; sys.argv = ['mmbench']\ntry: main()\nfinally: print('torch' in sys.modules, 'pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "what can be done next here" in done.stdout
+    assert done.stdout.endswith("False False\n")
