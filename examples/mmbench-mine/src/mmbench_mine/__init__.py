@@ -1,0 +1,1 @@
+"""A plugin package in its smallest form: what the pages of docs/extend show, file by file."""

@@ -1,0 +1,50 @@
+"""The documentation site: it is built without a warning, asks nothing of the network, and its written pages say what the code says."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(find_spec("material") is None, reason="the site is built where mkdocs-material is installed (tox -e docs)")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_written_pages_are_not_behind() -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "docs" / "generate.py"), "--check"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_page_is_built(site: Path) -> None:
+    pages = [path.relative_to(ROOT / "docs").with_suffix(".html") for path in (ROOT / "docs").rglob("*.md")]
+    assert len(pages) > 50
+    assert [str(page) for page in pages if not (site / page).is_file()] == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = (ROOT / "mkdocs.yml").read_text()
+    assert [str(path) for path in (ROOT / "docs").rglob("*.md") if path.relative_to(ROOT / "docs").as_posix() not in listed] == []
+
+
+def test_no_page_asks_anything_of_the_network(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert pages
+    elsewhere = re.compile(r"""(?:href|src|action)=["']?(?:https?:)?//[^"'\s>]*|url\(["']?(?:https?:)?//[^)]*|@import""")
+    texts = [*pages, *site.rglob("*.css")]
+    assert [f"{path.relative_to(site)}: {found[0]}" for path in texts if (found := elsewhere.search(path.read_text()))] == []
+
+
+def test_what_writes_pages_is_not_published(site: Path) -> None:
+    assert list(site.rglob("*.py")) == []
