@@ -13,7 +13,7 @@ from torch import Tensor
 from mmbench.config import TrainingConfig
 from mmbench.errors import RunError
 from mmbench.training.network import Network
-from mmbench.training.tensors import TensorSplit
+from mmbench.training.tensors import TensorSplit, largest
 
 LARGE = 1e6
 """Features beyond it are named as the likely cause: their products and powers leave float32 soon."""
@@ -57,9 +57,9 @@ class Finite:
 
 
 def _finite(tensors: Iterable[Tensor]) -> list[bool]:
-    """Whether each is finite: NaN and infinity go through a maximum, which needs no copy. The host waits once."""
-    sizes = [torch.linalg.vector_norm(tensor.detach(), math.inf).float() for tensor in tensors]
-    return [math.isfinite(size) for size in torch.stack(sizes).tolist()] if sizes else []
+    """Whether each is finite. The host waits once."""
+    found = [largest(tensor.detach()).float() for tensor in tensors]
+    return [math.isfinite(size) for size in torch.stack(found).tolist()] if found else []
 
 
 def advice(split: TensorSplit, training: TrainingConfig) -> str:
@@ -80,7 +80,7 @@ def _extreme(split: TensorSplit) -> str:
     """Features or labels that are not finite or large, and the next step; nothing where all are in order."""
     for name, (values, _) in split.inputs.items():
         if values.is_floating_point():
-            sizes = np.array([float(torch.linalg.vector_norm(sample, math.inf)) for sample in values.detach()])
+            sizes = np.array([float(largest(sample)) if sample.numel() else 0.0 for sample in values.detach()])
             if not np.isfinite(sizes).all():
                 return f"{name} of {named(split.ids, ~np.isfinite(sizes))} holds NaN or infinity: look at where it comes from"
             if (sizes > LARGE).any():

@@ -38,7 +38,7 @@ class TensorSplit:
     def finite(self) -> bool:
         """Whether all features are; they do not change, so the host looks at them and waits once."""
         parts = [values for values, _ in self.inputs.values() if values.is_floating_point() and values.numel()]
-        return all(math.isfinite(torch.linalg.vector_norm(values, math.inf).item()) for values in parts)
+        return all(math.isfinite(largest(values).item()) for values in parts)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -74,6 +74,12 @@ class TensorSplit:
 
     def _pick(self, values: Tensor, index: Tensor) -> Tensor:
         return values.index_select(0, index).to(self.device, non_blocking=True)
+
+
+def largest(values: Tensor) -> Tensor:
+    """The largest absolute value, or NaN: without a copy, and many times as fast as torch's maximum norm on a CPU. At least one value."""
+    low, high = torch.aminmax(values)
+    return torch.maximum(-low, high)
 
 
 def extent(mask: np.ndarray) -> np.ndarray:
