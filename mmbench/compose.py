@@ -38,7 +38,7 @@ def compose(path: Path, overrides: Sequence[str] = ()) -> Document:
     """The merged content of a file and all that it extends, with the ``--set`` options applied last."""
     document = _extended(path, (), [])
     for override in overrides:
-        _apply(document, override)
+        apply(document, override)
     return document
 
 
@@ -92,7 +92,7 @@ def _merge_value(base: Any, later: Any, location: Location, marks: dict[Location
     return later
 
 
-def _apply(document: Document, override: str) -> None:
+def apply(document: Document, override: str) -> None:
     """Apply one ``a.b.0.c=value`` in place; the value is read as YAML."""
     key, equals, text = override.partition("=")
     place = f"--set {override}"

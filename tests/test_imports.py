@@ -40,6 +40,7 @@ def run(code: str, cwd: Path) -> str:
         ["data", "list"],
         ["check", "floor.yaml"],
         ["new", "plugin", "mine"],
+        ["new", "config", "--help"],
         ["test", "--help"],
         ["extract", "--help"],
         ["reproduce"],

@@ -32,7 +32,7 @@ VERBS = {
     "score": "recompute every metric from the stored predictions",
     "list": "the models, losses, metrics and extractors that are installed",
     "show": "one component with all its hyperparameters",
-    "new": "write a plugin package to start from",
+    "new": "write a config, or a plugin package, to start from",
     "plugins": "the installed plugins, and why one could not be loaded",
     "env": "versions, plugins, GPUs and paths, for a bug report",
     "data": "list, check and simulate data sets",

@@ -177,4 +177,9 @@ def _start(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
 
 
 def _own() -> tuple[str, list[Step]]:
-    return "Your own method.", [("mmbench list model", "what is there to compare with"), ("mmbench new plugin NAME", "a package to start from")]
+    steps = [
+        ("mmbench list model", "what is there to compare with"),
+        ("mmbench new config", "an experiment, every option explained"),
+        ("mmbench new plugin NAME", "a package of your own to start from"),
+    ]
+    return "Your own experiment and method.", steps

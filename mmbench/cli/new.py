@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 from pathlib import Path
 
 import click
@@ -13,7 +14,7 @@ from mmbench.cli.terminal import say
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """Write a package to start from."""
+    """Write a config or a package to start from."""
 
 
 @command.command()
@@ -42,6 +43,61 @@ def plugin(name: str, into: Path) -> None:
         raise ConfigError(f"{folder} cannot be written: {error.strerror or error}") from None
     say("\n".join(f"wrote {folder / file}" for file in files))
     say(f"\nNext: pip install -e {folder} && mmbench test mmbench-{name} && mmbench run {folder / f'{name}.yaml'}")
+
+
+@command.command()
+@click.option("--data", metavar="NAME", help="The data set: mmbench data list.")
+@click.option("--model", metavar="NAME", help="The fusion model: mmbench list model.")
+@click.option("--loss", "losses", metavar="NAME", multiple=True, help="A loss beside those that the model comes with: mmbench list loss. Repeatable.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value, for example data.simulated=true. Repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: my_MODEL_DATA.yaml.")
+def config(data: str | None, model: str | None, losses: tuple[str, ...], overrides: tuple[str, ...], out: Path | None) -> None:
+    """A config with every option of what is chosen, those at their defaults as comments with their meaning and source.
+
+    On a terminal, what is not given is asked for. Where a config for the model on the data set is shipped, its values are taken.
+    """
+    from mmbench.data.manifest import list_manifests, load_manifest
+    from mmbench.plugins import catalogue
+    from mmbench.write_config import shipped_config, start, text_of, write_config
+
+    known = catalogue()
+    models = [entry.component.name for entry in known.of_kind("model") if not entry.component.floor]
+    if model is None or data is None:
+        asked = terminal()
+        data = data or _chosen("--data", "Data set", list_manifests(), asked)
+        model = model or _chosen("--model", "Model", models, asked)
+        if asked and not losses:
+            names = ", ".join(entry.component.name for entry in known.of_kind("loss"))
+            losses = tuple(click.prompt(f"Losses beside the model's own, with spaces between ({names})", default="", show_default=False).split())
+    load_manifest(data)
+    for kind, name in (("model", model), *(("loss", loss) for loss in losses)):
+        known.find(kind, name)
+    stem = "_".join(name.rpartition("/")[2].removesuffix(".yaml") for name in (model, data))
+    out = out or Path(f"my_{stem}.yaml")
+    base = shipped_config(model, data)
+    source = (
+        f"Values: those of the shipped config {base.stem}."
+        if base
+        else "No config is shipped for this model on these data: everything is at its default."
+    )
+    write_config(out, text_of(start(model, data, losses, overrides).value, [f"{model} on {data}.", source]))
+    say(f"wrote {out}")
+    say(f"\nNext: mmbench check {out} && mmbench run {out}")
+
+
+def terminal() -> bool:
+    """Whether there is somebody to ask."""
+    return sys.stdin.isatty()
+
+
+def _chosen(option: str, title: str, names: list[str], asked: bool) -> str:
+    """One of the names, as the user answers. ConfigError: there is nobody to ask."""
+    from mmbench.errors import ConfigError
+
+    if not asked:
+        raise ConfigError(f"{option} is missing; known: {', '.join(names)}")
+    say(f"{title}s: {', '.join(names)}")
+    return str(click.prompt(title, type=click.Choice(names), show_choices=False))
 
 
 def write_plugin(template: Path, folder: Path, name: str) -> list[Path]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-import types
-import typing
 from typing import Any
 
 import click
@@ -19,6 +17,7 @@ from mmbench.component import KINDS
 @click.argument("name")
 def command(kind: str, name: str) -> None:
     """One component: what it is, and every hyperparameter with type, default, description and source."""
+    from mmbench.component_config import type_text
     from mmbench.plugins import catalogue
 
     entry = catalogue().find(kind, name)
@@ -42,7 +41,7 @@ def command(kind: str, name: str) -> None:
         default = "required" if field.is_required() else f"default {_plain(field.get_default(call_default_factory=True))}"
         extra = field.json_schema_extra or {}
         source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
-        say(f"  {field_name}: {_type(field.annotation)}, {default}")
+        say(f"  {field_name}: {type_text(field.annotation)}, {default}")
         say(textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      "))
 
 
@@ -50,19 +49,3 @@ def _plain(value: Any) -> str:
     from pydantic import BaseModel
 
     return json.dumps(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, default=str)
-
-
-def _type(annotation: Any) -> str:
-    """A type as a user would write it: ``number | {name: number}``, ``"same" | "none"``."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _type(arguments[0])
-    if origin is typing.Literal:
-        return " | ".join(json.dumps(value) for value in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join(_type(argument) for argument in arguments)
-    if origin is dict:
-        return f"{{name: {_type(arguments[1])}}}"
-    if origin in (list, tuple):
-        return f"[{', '.join(_type(argument) for argument in arguments if argument is not ...)}]"
-    return {int: "integer", float: "number", bool: "true | false", str: "text", type(None): "null"}.get(annotation, str(annotation))
