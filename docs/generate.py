@@ -1,7 +1,7 @@
 """Writes the pages of the documentation that the code can say better: ``python docs/generate.py``; with ``--check`` it names those that are behind.
 
-Methods, components, config keys, commands, data sets and error messages come from what the code declares; the front page is README.md; in other
-pages, a block of code with a title is the file of that name. Plugins are those of this repository, whether they are installed or not.
+Methods, components, config keys, commands, data sets, keys of MMSA and error messages come from what the code declares; the front page is
+README.md; in other pages, a block of code with a title is the file of that name. Plugins are those of this repository, whether they are installed or not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS), str(ROOT), *map(str, sorted(ROOT.glob("plugins/*/src")))]
 
-from writers import datasets, errors, methods, reference  # noqa: E402
+from writers import datasets, errors, methods, mmsa, reference  # noqa: E402
 from writers.declared import declared  # noqa: E402
 from writers.markdown import WRITTEN, relinked, spaced  # noqa: E402
 
@@ -25,7 +25,7 @@ NAVIGATION = re.compile(r"(?<=# the next lines are written by docs/generate.py\n
 
 def pages() -> dict[Path, str]:
     """Every page that is written, with its text."""
-    found = {page: text for part in (methods, reference, datasets, errors) for page, text in part.pages()}
+    found = {page: text for part in (methods, reference, datasets, errors, mmsa) for page, text in part.pages()}
     index = DOCS / "index.md"
     found[index] = WRITTEN.format(source="README.md") + spaced(relinked((ROOT / "README.md").read_text(), ROOT / "README.md", index))
     for page in sorted(DOCS.rglob("*.md")):

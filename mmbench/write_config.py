@@ -14,13 +14,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mmbench.component_config import type_text
-from mmbench.compose import apply, compose
+from mmbench.compose import assign, compose
 from mmbench.config import DataConfig, Experiment, TrainingConfig
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, printable
 from mmbench.files import shipped
+from mmbench.mmsa import Translation
 from mmbench.plugins import Entry, catalogue
 from mmbench.resolve import load
-from mmbench.strict_yaml import Document, dump
+from mmbench.strict_yaml import Document, Mark, dump
 
 WIDTH = 118
 """Columns of a comment."""
@@ -32,8 +33,8 @@ def shipped_config(model: str, data: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def start(model: str, data: str, losses: Sequence[str], overrides: Sequence[str]) -> Document:
-    """The values of a new config: those of the shipped one for this model and data set, or the two names alone; then losses and overrides."""
+def start(model: str, data: str, losses: Sequence[str]) -> Document:
+    """The values of a new config: those of the shipped one for this model and data set, or the two names alone; then losses."""
     base = shipped_config(model, data)
     bare = {"data": {"name": data}, "model": {"name": model}, "training": {"epochs": TrainingConfig().epochs}}
     document = compose(base) if base else Document(bare, {})
@@ -41,16 +42,25 @@ def start(model: str, data: str, losses: Sequence[str], overrides: Sequence[str]
     new = [name for name in losses if name not in [loss["name"] for loss in chosen]]
     if new:
         document.value["losses"] = [*chosen, *({"name": name, "weight": 1.0} for name in new)]
-    for override in overrides:
-        apply(document, override)
     return document
+
+
+def fill(document: Document, translation: Translation) -> None:
+    """Put values from elsewhere into a config. ConfigError: they do not fit into what stands there."""
+    mark = Mark("--from-mmsa")
+    for key, value in translation.defaults.items():
+        section, _, name = key.rpartition(".")
+        if document.value.setdefault(section, {}).get(name) is None:
+            assign(document, key, value, mark)
+    for key, value in translation.values:
+        assign(document, key, value, mark)
 
 
 def text_of(value: Mapping[str, Any], head: Sequence[str]) -> str:
     """The text of a config with these values. PluginError: it names a component that is not installed."""
     known = catalogue()
     model = dict(value["model"])
-    lines = [f"# {line}".rstrip() for line in head]
+    lines = [f"# {printable(line)}".rstrip() for line in head]
     lines += ["# Lines that begin with #key are options at their defaults: take the # away to change one.", ""]
     lines += ["data:", *_options(value["data"], DataConfig, 1, {"name"})]
     entry = known.find("model", model["name"])

@@ -46,22 +46,29 @@ def plugin(name: str, into: Path) -> None:
 
 
 @command.command()
-@click.option("--data", metavar="NAME", help="The data set: mmbench data list.")
+@click.option("--from-mmsa", "mmsa", type=click.Path(path_type=Path), metavar="FILE", help="Values from a configuration of MMSA (JSON).")
+@click.option("--data", "--dataset", "data", metavar="NAME", help="The data set: mmbench data list.")
 @click.option("--model", metavar="NAME", help="The fusion model: mmbench list model.")
 @click.option("--loss", "losses", metavar="NAME", multiple=True, help="A loss beside those that the model comes with: mmbench list loss. Repeatable.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value, for example data.simulated=true. Repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: my_MODEL_DATA.yaml.")
-def config(data: str | None, model: str | None, losses: tuple[str, ...], overrides: tuple[str, ...], out: Path | None) -> None:
+def config(mmsa: Path | None, data: str | None, model: str | None, losses: tuple[str, ...], overrides: tuple[str, ...], out: Path | None) -> None:
     """A config with every option of what is chosen, those at their defaults as comments with their meaning and source.
 
-    On a terminal, what is not given is asked for. Where a config for the model on the data set is shipped, its values are taken.
+    On a terminal, what is not given is asked for. Where a config for the model on the data set is shipped, its values are taken; those of
+    --from-mmsa replace them, and what they have no counterpart for is listed with the reason.
     """
+    from mmbench.compose import apply
     from mmbench.data.manifest import list_manifests, load_manifest
+    from mmbench.mmsa import read_block, translate
     from mmbench.plugins import catalogue
-    from mmbench.write_config import shipped_config, start, text_of, write_config
+    from mmbench.write_config import fill, shipped_config, start, text_of, write_config
 
     known = catalogue()
     models = [entry.component.name for entry in known.of_kind("model") if not entry.component.floor]
+    block = read_block(mmsa, model, data) if mmsa is not None else None
+    if block is not None:
+        model, data = block.model, block.data
     if model is None or data is None:
         asked = terminal()
         data = data or _chosen("--data", "Data set", list_manifests(), asked)
@@ -69,7 +76,7 @@ def config(data: str | None, model: str | None, losses: tuple[str, ...], overrid
         if asked and not losses:
             names = ", ".join(entry.component.name for entry in known.of_kind("loss"))
             losses = tuple(click.prompt(f"Losses beside the model's own, with spaces between ({names})", default="", show_default=False).split())
-    load_manifest(data)
+    manifest = load_manifest(data)
     for kind, name in (("model", model), *(("loss", loss) for loss in losses)):
         known.find(kind, name)
     stem = "_".join(name.rpartition("/")[2].removesuffix(".yaml") for name in (model, data))
@@ -80,7 +87,18 @@ def config(data: str | None, model: str | None, losses: tuple[str, ...], overrid
         if base
         else "No config is shipped for this model on these data: everything is at its default."
     )
-    write_config(out, text_of(start(model, data, losses, overrides).value, [f"{model} on {data}.", source]))
+    head = [f"{model} on {data}.", source]
+    document = start(model, data, losses)
+    if block is not None:
+        translation = translate(block, tuple(manifest.layouts))
+        fill(document, translation)
+        head += [
+            "Then those of an MMSA configuration. Of these, without a counterpart or with another meaning:",
+            *(f"  {line}" for line in translation.remarks),
+        ]
+    for override in overrides:
+        apply(document, override)
+    write_config(out, text_of(document.value, head))
     say(f"wrote {out}")
     say(f"\nNext: mmbench check {out} && mmbench run {out}")
 
