@@ -5,7 +5,7 @@ The torch side of the contracts (`FusionModel`, `AlignmentLoss`, `FeatureExtract
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -21,15 +21,15 @@ API = 1
 
 Task = Literal["regression", "classification"]
 TASKS: tuple[Task, ...] = ("regression", "classification")
-KINDS = ("model", "loss", "metric", "extractor", "aligner", "dataset-format", "executor", "tracker")
+KINDS = ("model", "loss", "metric", "extractor", "aligner", "dataset-format", "executor", "tracker", "tuner")
 FIELDS = ("encoded", "common", "unique", "unimodal_predictions")
 """The fields of a `Representation` that a loss may need and that an adapter can add."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One thing that a user can name: a model, a loss, a metric, an extractor, an aligner, a data set's format, an executor or a
-    tracker.
+    """One thing that a user can name: a model, a loss, a metric, an extractor, an aligner, a data set's format, an executor, a
+    tracker or a tuner.
 
     It is a record, not an object: `target` and `config` are ``"package.module:Name"`` strings (or ``"package.module:MAPPING[key]"``) that are
     imported on first use.
@@ -175,6 +175,46 @@ class RunOutcome:
 
 
 @dataclass(frozen=True)
+class Range:
+    """What a search may set a key to: any number from `low` to `high`, both included; `whole`: integers alone; `log`: each magnitude alike."""
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        number = isinstance(value, int if self.whole else (int, float)) and not isinstance(value, bool)
+        return number and self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a search may set a key to: one of these, in no order. Each is anything that a config can hold."""
+
+    values: tuple[Any, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return any(type(value) is type(each) and value == each for each in self.values)
+
+
+Space = Mapping[str, Range | Values]
+"""What a search may set, by the key of the config."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One attempt of a search: what it set each key of the space to, and what came of it on validation. No tuner is told of test scores."""
+
+    values: Mapping[str, Any]
+    status: Literal["done", "failed", "running"] = "running"
+    value: float | None = None
+    """The selection metric on validation, of a trial that is done."""
+    reason: str = ""
+    """Why it failed."""
+
+
+@dataclass(frozen=True)
 class TrackedRun:
     """One run as a tracker is told of it. `folder` is ``<out>/<experiment>/<label>/seed-<n>``; no tracker writes into it."""
 
@@ -270,3 +310,25 @@ class Tracker(Protocol):
     def run_end(self, run: TrackedRun, result: Mapping[str, Any]) -> None:
         """The run has ended as its ``result.json`` says: `status` is ``done``, ``failed`` or ``interrupted``, `metrics` has the test scores."""
         ...
+
+
+class Tuner:
+    """Chooses what a search tries next. Nothing is remembered between calls: all that it may go by is its config, the space and the trials, so that
+    a search that was killed goes on as if it had not been, and the same search makes the same trials.
+
+    `higher_is_better`: of the trials' values. ValueError: this space is not one that it can search, and why.
+    """
+
+    def __init__(self, config: Any, space: Space, higher_is_better: bool):
+        self.config, self.space, self.higher_is_better = config, space, higher_is_better
+
+    def ask(self, trials: Sequence[Trial]) -> Mapping[str, Any] | None:
+        """A value for each key of the space, after those of `trials`, of which some may be running; None where nothing is left to try."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract in ask")
+
+    def importances(self, trials: Sequence[Trial]) -> Mapping[str, float]:
+        """The share of each key in what the trials' values differ by; nothing where it cannot be told."""
+        return {}
+
+    def keep(self, folder: Path, trials: Sequence[Trial]) -> None:
+        """Write what tools of its own read, into the folder of the search. Nothing is ever read back."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from mmbench.component_config import StrictModel
 
@@ -170,6 +171,47 @@ class Experiment(Section):
         twice = [seed for seed, count in Counter(value).items() if count > 1]
         if twice:
             raise ValueError(f"seed {min(twice)} is given twice")
+        return value
+
+
+class TuneConfig(Named):
+    """A search over values of the config, by trials; the hyperparameters of the tuner stand beside its name."""
+
+    trials: PositiveInt = Field(description="how many are made at most, those that fail among them; with a larger number a search goes on")
+    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="a trial's value is the mean over these of its selection metric on validation")
+    at_once: PositiveInt | None = Field(
+        None,
+        description="trials of one round, which are asked for together and then wait for each other; default: as many as executor.jobs has room for",
+    )
+    space: dict[str, Any] = Field(min_length=1, description="by key of the config: {low, high, log} or {values}")
+
+
+class RangeConfig(Section):
+    """Numbers of a key that a search may try."""
+
+    low: float = Field(description="the least")
+    high: float = Field(description="the greatest")
+    log: bool = Field(False, description="whether each magnitude is tried alike, as for a learning rate")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RangeConfig:
+        if not self.low < self.high:
+            raise ValueError("low must be less than high")
+        if self.log and self.low <= 0:
+            raise ValueError("low must be greater than 0 where log is true")
+        return self
+
+
+class ValuesConfig(Section):
+    """Values of a key that a search may try, of any kind and in no order."""
+
+    values: tuple[Any, ...] = Field(min_length=1, description="each of them once")
+
+    @field_validator("values")
+    @classmethod
+    def _once(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len({json.dumps(each, sort_keys=True) for each in value}) < len(value):
+            raise ValueError("must name each value once")
         return value
 
 

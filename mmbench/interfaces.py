@@ -19,17 +19,22 @@ from mmbench.component import (
     InputSpec,
     Metric,
     ModalitySpec,
+    Range,
     RepresentationSpec,
     RunOutcome,
     RunRequest,
+    Space,
     TrackedRun,
     Tracker,
+    Trial,
+    Tuner,
+    Values,
 )
 
 __all__ = [
     "Aligner", "AlignmentLoss", "Component", "DatasetFormat", "Executor", "FeatureExtractor", "FieldSpec", "FitContext", "FusionModel",
-    "InputSpec", "Metric", "ModalitySpec", "RepresentationSpec", "RunOutcome", "RunRequest",
-    "TrackedRun", "Tracker",
+    "InputSpec", "Metric", "ModalitySpec", "Range", "RepresentationSpec", "RunOutcome", "RunRequest", "Space",
+    "TrackedRun", "Tracker", "Trial", "Tuner", "Values",
 ]  # fmt: skip
 
 

@@ -111,7 +111,7 @@ class Resolved:
 
     def fingerprint(self, data_fingerprint: str) -> str:
         """12 hex digits of everything that a run's numbers depend on, but the seed: the config without its name, seeds and paths, and the data."""
-        return _digest([self._counted(), data_fingerprint])
+        return _digest([self.counted(), data_fingerprint])
 
     @property
     def family(self) -> str:
@@ -122,7 +122,7 @@ class Resolved:
         """
         if not self.manifest.part:
             return ""
-        content = self._counted()
+        content = self.counted()
         del content["data"]["part"]
         training, metrics = content["training"], content["metrics"]
         content["metrics"] = None if metrics == list(self.manifest.metrics) else metrics
@@ -130,7 +130,7 @@ class Resolved:
         content["data"]["modalities"] = None if self.modalities == tuple(self.manifest.modalities) else list(self.modalities)
         return _digest(content)
 
-    def _counted(self) -> dict[str, Any]:
+    def counted(self) -> dict[str, Any]:
         """What counts as one config: without name, seeds and paths, and without later options where they change nothing."""
         content = self.to_dict()
         del content["name"], content["row"], content["seeds"], content["data"]["path"]
@@ -161,12 +161,25 @@ def load(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = 
 
     `ConfigError`: one line per mistake.
     """
+    document = read(source, overrides, seeds)
+    if "tune" in document.value:
+        raise ConfigError(f"{document.mark(('tune',))}: tune: this config is a search, which is for mmbench tune")
+    return resolve_all(document)
+
+
+def read(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = None) -> Document:
+    """A config composed of all its files and options, not yet checked. `ConfigError` where one of them cannot be read."""
     path = find_config(source)
     composed = compose(path, overrides)
     document = Document(expanded(composed.value), composed.marks)
     document.value.setdefault("name", path.stem)
     if seeds is not None:
         document.value["seeds"] = parse_seeds(seeds)
+    return document
+
+
+def resolve_all(document: Document) -> list[Resolved]:
+    """Each experiment of a composed config, checked. `ConfigError`: one line per mistake."""
     found, problems = [], []
     for row, cell in expand(document):
         for part in _parts(cell):

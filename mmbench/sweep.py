@@ -57,14 +57,14 @@ def _axis(document: Document, name: str, axis: Any) -> list[Point]:
             raise ConfigError(f"{place}: sweep.{name}: an axis of values has 'values' and either 'key' or 'keys'")
         if not isinstance(axis["values"], list) or not axis["values"]:
             raise ConfigError(f"{place}: sweep.{name}.values: must be a list of values")
-        return [Point(f"{name}={_text(value)}", tuple((key, value) for key in keys)) for value in axis["values"]]
+        return [Point(f"{name}={shown(value)}", tuple((key, value) for key in keys)) for value in axis["values"]]
     axis = {variant: settings for variant, settings in axis.items() if settings is not None} if isinstance(axis, dict) else axis  # null removes
     if not isinstance(axis, dict) or not axis or not all(isinstance(settings, dict) for settings in axis.values()):
         raise ConfigError(f"{place}: sweep.{name}: must be named variants, each a mapping of keys to values, or have 'key' and 'values'")
     return [Point(variant, tuple(settings.items())) for variant, settings in axis.items()]
 
 
-def _text(value: Any) -> str:
+def shown(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(_text, value))}]"
+        return f"[{', '.join(map(shown, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)

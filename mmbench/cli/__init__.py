@@ -19,6 +19,7 @@ from mmbench.errors import DataError, MmbenchError, printable, shown, told
 
 VERBS = {
     "run": "train and score the runs of a config, or what is missing of them",
+    "tune": "search values of a config on validation, and run the best of them",
     "check": "validate a config and print what it would do, without training",
     "status": "what is done, failed, running or missing in a folder of runs",
     "rerun": "a finished run once more from its folder, and whether it comes to the same scores",

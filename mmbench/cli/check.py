@@ -31,15 +31,22 @@ MOST_ROWS = 24
 @click.option("--build", is_flag=True, help="Also build the modules, count parameters, and run two samples forward and backward.")
 def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: str, out: Path, data_root: Path | None, build: bool) -> None:
     """Validate CONFIG and print what it would do: data, components, adapters, refusals, runs. Nothing is trained or written to --out."""
-    from mmbench.resolve import load
+    from mmbench.resolve import load, read
 
-    cells = load(config, overrides, seeds)
+    search = None
+    if "tune" in read(config, overrides, seeds).value:
+        from mmbench.tuning.search import load_search
+
+        search = load_search(config, overrides, seeds)
+    cells = list(search.first) if search else load(config, overrides, seeds)
     rows = _apart(cells)
     runnable = [cell for cell in cells if not cell.fit.refusals]
     first = (runnable or cells)[0]
     refused = len(rows) - len(_apart(runnable))
     sweep = f", a sweep of {len(rows)} cells" + f", of which {refused} are refused" * bool(refused)
     say(f"config      {config}: valid" + sweep * (len(rows) > 1))
+    for line in search.lines() if search else ():
+        say(line)
     for line in _components(_apart(runnable or cells), runnable or cells):
         say(line)
     refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
@@ -51,7 +58,10 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
         problems.append(f"the data are missing or cannot be used: {error}")
     blocked = bool(first.missing) or dataset is None or not runnable
     if not blocked:
-        _runs(cells, out, data_root, device)
+        if search:
+            say(f"runs        {out / cells[0].experiment.name}: {search.config.trials} trials; then the best in {out / search.name}_tuned")
+        else:
+            _runs(cells, out, data_root, device)
     if build and not blocked:
         for cell in _apart(runnable):
             _build(cell, dataset if cell is first else None, data_root)

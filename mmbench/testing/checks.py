@@ -73,6 +73,7 @@ CHECKS: tuple[Check, ...] = (
     *_checks("dataset-format", "data", "contract", "foreign"),
     *_checks("executor", "executors", "outcomes"),
     *_checks("tracker", "trackers", "course", "values", "resumed"),
+    *_checks("tuner", "tuners", "space", "repeatable", "account"),
 )
 
 

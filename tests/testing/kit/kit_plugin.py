@@ -96,3 +96,5 @@ def mmbench_components():
         yield Component("executor", kebab(target), f"kit_rest:{target}", "a test")
     for target in ("Tracker", "Writer", "Rounding", "Lucky", "OnceOnly"):
         yield Component("tracker", kebab(target), f"kit_rest:{target}", "a test")
+    for target in ("Tuner", "Outside", "Guessing", "Inventive"):
+        yield Component("tuner", kebab(target), f"kit_rest:{target}", "a test")

@@ -1,4 +1,4 @@
-"""Metrics, executors and trackers: ones that keep every contract, and ones that break one each."""
+"""Metrics, executors, trackers and tuners: ones that keep every contract, and ones that break one each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from mmbench.component import Metric, RunOutcome
+from mmbench.component import Metric, RunOutcome, Values
+from mmbench.component import Tuner as Base
 
 REGRESSION = ("regression",)
 
@@ -133,3 +134,25 @@ class Lucky(Tracker):
 class OnceOnly(Tracker):
     def run_start(self, run):
         (run.folder.parents[1] / "mine").mkdir()
+
+
+class Tuner(Base):
+    """Each value in turn, and one end of each range."""
+
+    def ask(self, trials):
+        return {key: each.values[len(trials) % len(each.values)] if isinstance(each, Values) else each.low for key, each in self.space.items()}
+
+
+class Outside(Tuner):
+    def ask(self, trials):
+        return {key: value + 100 if isinstance(value, int) else value for key, value in super().ask(trials).items()}
+
+
+class Guessing(Tuner):
+    def ask(self, trials):
+        return {key: each.values[random.randrange(len(each.values))] if isinstance(each, Values) else each.low for key, each in self.space.items()}
+
+
+class Inventive(Tuner):
+    def importances(self, trials):
+        return {"luck": 1.0}

@@ -1,0 +1,151 @@
+"""``mmbench tune``: search values of a config on validation, then run the best of them."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mmbench.cli.options import execution, execution_options, experiment_options
+from mmbench.cli.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mmbench.resolve import Choice
+    from mmbench.runner import Plan
+    from mmbench.tuning.study import Study
+
+
+@click.command()
+@click.argument("config")
+@experiment_options
+@execution_options
+@click.option("--no-final", is_flag=True, help="Do not run the best configuration with the seeds of the experiment.")
+@click.option("--rerun", type=click.Choice(["failed"]), help="Start the failed runs of earlier trials anew; what --timeout stopped goes on.")
+@click.option("--take-over", is_flag=True, help="Go on with what another machine did that has shown no sign of life for ten minutes.")
+def command(
+    config: str,
+    overrides: tuple[str, ...],
+    seeds: str | None,
+    device: str,
+    out: Path,
+    data_root: Path | None,
+    executor: str | None,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    timeout: float | None,
+    no_final: bool,
+    rerun: str | None,
+    take_over: bool,
+) -> None:
+    """Search the space that CONFIG names in its section tune, by validation alone, and run the best of it with every seed of the experiment.
+
+    Trials are runs as any others, in DIR/NAME_tune; the best configuration is NAME_tune/best.yaml, and its runs are in DIR/NAME_tuned. The same
+    command goes on with a search that was stopped; with more trials, with one that had ended.
+    """
+    from mmbench.cli.execute import need_torch
+    from mmbench.results.tables import summary
+    from mmbench.tuning import best
+    from mmbench.tuning.search import load_search
+    from mmbench.tuning.study import Study
+
+    overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
+    search = load_search(config, overrides, seeds)
+    need_torch()
+    carrier = search.first[0].executor
+    with _alone(out / f"{search.name}_tune", take_over):
+        study = Study(search, out, data_root, device)
+        for warning in dict.fromkeys(warning for dataset in study.start.datasets for warning in dataset.record.get("warnings", ())):
+            say(f"warning: {warning}", err=True)
+        say(f"{study.folder}: {search.config.trials} trials, {search.at_once} at once; {len(study.asked)} asked for before")
+        _search(study, carrier, rerun, take_over)
+        position = study.best()
+        if position is None:
+            first = study.trials()[0].reason
+            say(f"error: {study.folder}: no trial has a value ({first}); --rerun failed tries them again", err=True)
+            sys.exit(1)
+        path = best.write_best(study, position)
+        say("")
+        for line in best.summary(study, position):
+            say(line)
+        say(f"best configuration: {path}")
+    if not no_final:
+        plan = _final(path, out, data_root, device, carrier, take_over)
+        say("")
+        say(summary(plan.folder))
+        say(f"Runs: {plan.folder}")
+
+
+def _search(study: Study, carrier: Choice, rerun: str | None, take_over: bool) -> None:
+    """Make trials, round by round, until there are as many as are wanted."""
+    from mmbench.tuning.best import trial_line
+
+    tuner = study.search.tuner
+    positions = study.unfinished(failed=rerun is not None)
+    while positions := positions or study.ask():
+        if plan := study.plan(positions):
+            _execute(plan, carrier, rerun, take_over)
+        trials = study.trials()
+        for i in positions:
+            if trials[i].status != "running":
+                say(trial_line(i + 1, trials[i], study.search))
+        tuner.keep(study.folder, trials)
+        if study.unfinished():
+            say(f"{study.folder}: a trial was stopped before it ended; the same command goes on", err=True)
+            sys.exit(1)
+        positions, rerun = [], None
+
+
+def _final(path: Path, out: Path, data_root: Path | None, device: str, carrier: Choice, take_over: bool) -> Plan:
+    """Run the best configuration as any other; exits where not all of its runs are done."""
+    from mmbench.resolve import load
+    from mmbench.runner import make_plan
+    from mmbench.tuning.best import rename
+
+    plan = make_plan(load(path), out, data_root, device)
+    rename(plan)
+    if _execute(plan, carrier, None, take_over):
+        sys.exit(1)
+    return plan
+
+
+def _execute(plan: Plan, carrier: Choice, rerun: str | None, take_over: bool) -> bool:
+    """Execute what is missing of a plan. Returns whether something failed or was stopped; exits where the user interrupted."""
+    from mmbench.cli.execute import execute, prepare_encoders, take_over_runs
+    from mmbench.runner import encoder_runs, prepare
+
+    if take_over:
+        take_over_runs(plan)
+    requests, _, failed = prepare(plan, rerun)
+    for folder in encoder_runs(plan, requests):
+        if code := prepare_encoders(folder, plan.device):
+            sys.exit(code)
+    ended = execute(requests, carrier)
+    if ended.stopping:
+        sys.exit(130)
+    return bool(failed or ended.failed or ended.interrupted)
+
+
+@contextmanager
+def _alone(folder: Path, take: bool) -> Iterator[None]:
+    """Hold the search of a folder: what one command asks for next depends on all that was asked for before. ConfigError: another one holds it."""
+    from mmbench.claims import ClaimedError, claim, take_over
+    from mmbench.errors import ConfigError
+    from mmbench.files import writing
+
+    advice = "choose another folder with --out"
+    with writing(folder, advice):
+        folder.mkdir(parents=True, exist_ok=True)
+    if take and (owner := take_over(folder)):
+        say(f"{folder}: taken over from {owner}")
+    try:
+        with claim(folder):
+            yield
+    except ClaimedError as error:
+        raise ConfigError(
+            f"{folder}: another command makes this search ({error.owner}); wait for it. If its machine is gone, --take-over goes on after ten minutes"
+        ) from None

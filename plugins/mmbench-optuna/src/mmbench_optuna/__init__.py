@@ -1,0 +1,1 @@
+"""A tuner for mmbench: Optuna."""
