@@ -205,6 +205,8 @@ def parse_json(text: str) -> Any:
         value = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 25 else float(digits))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if text.count("{") + text.count("[") <= MOST_NESTED:  # spares the look at each value of thousands of results
+        return value
     level = [value]
     for _ in range(MOST_NESTED):
         inner = (each.values() if isinstance(each, dict) else each if isinstance(each, list) else () for each in level)

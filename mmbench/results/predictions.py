@@ -12,6 +12,7 @@ import io
 import math
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import IO
 
@@ -72,6 +73,41 @@ def _unpacked(path: Path) -> str:
     return b"".join(blocks).decode()
 
 
+def _plain(text: str) -> dict[str, SplitPredictions] | None:
+    """What `read_predictions` gives, column by column: several times as fast, for texts without quotes and mistakes; nothing for any other."""
+    if '"' in text or "\r" in text or "\0" in text:
+        return None
+    first, _, rest = text.partition("\n")
+    head = first.split(",")
+    classes = len(head) - 3
+    if head[:3] != ["split", "id", "target"] or (head[3:] != ["prediction"] and head[3:] != [f"score_{index}" for index in range(classes)]):
+        return None
+    rest = "\n" + rest.removesuffix("\n")
+    fields = rest.replace("\n", ",\n")[1:].split(",")  # a line break begins every field of the first column, and no other
+    names, ids = fields[:: len(head)], fields[1 :: len(head)]
+    if classes < 1 or len(names) * len(head) != len(fields) or rest.count("\n") != len(names) or not all(name.startswith("\n") for name in names):
+        return None
+    try:
+        table = np.array([list(map(float, fields[column :: len(head)])) for column in range(2, len(head))]).T  # (N, 1 + columns)
+    except ValueError:
+        return None
+    regression, truth = head[3] == "prediction", table[:, 0]
+    if not np.all(np.abs(truth) <= LARGEST if regression else np.isin(truth, np.arange(classes))):  # NaN is neither
+        return None
+    with np.errstate(over="ignore"):
+        table = table.astype(np.float32)
+    places: dict[str, list[slice]] = {}
+    for name, block in groupby(range(len(names)), names.__getitem__):
+        own = list(block)
+        places.setdefault(name[1:], []).append(slice(own[0], own[-1] + 1))
+    splits: dict[str, SplitPredictions] = {}
+    for name, blocks in places.items():
+        rows = np.concatenate([table[block] for block in blocks])
+        target = rows[:, 0] if regression else rows[:, 0].astype(np.int64)
+        splits[name] = tuple(chain(*(ids[block] for block in blocks))), target, rows[:, 1] if regression else rows[:, 1:]
+    return splits
+
+
 def read_predictions(path: Path) -> dict[str, SplitPredictions]:
     """Ids, targets (N,) and predictions of each split, in float32, with class indices as int64.
 
@@ -79,7 +115,10 @@ def read_predictions(path: Path) -> dict[str, SplitPredictions]:
         DataError: where the file is missing, damaged or not of this format; names the line.
     """
     try:
-        rows = list(csv.reader(io.StringIO(_unpacked(path), newline="")))
+        text = _unpacked(path)
+        if (plain := _plain(text)) is not None:
+            return plain
+        rows = list(csv.reader(io.StringIO(text, newline="")))
     except FileNotFoundError:
         raise DataError(f"{path}: there are no stored predictions") from None
     except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import marshal
 import math
 import os
 import re
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -83,8 +86,8 @@ class RunRecord:
         return str(self.data.get("part", ""))
 
 
-def read_result(folder: Path) -> RunRecord:
-    """The record of a run folder's ``result.json``.
+def read_result(folder: Path, known: dict[bytes, Any] | None = None) -> RunRecord:
+    """The record of a run folder's ``result.json``. `known`: data and environments of other runs; one that is equal is held once.
 
     Raises:
         DataError: where it is missing, is no JSON object of this schema, or a value is of the wrong kind; names the key.
@@ -104,6 +107,8 @@ def read_result(folder: Path) -> RunRecord:
     if not sealed(document):
         raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
     values: dict[str, Any] = {key: checked(path, key, document[key], kind) for key, kind in KINDS.items() if document.get(key) is not None}
+    if known is not None:
+        values |= {key: known.setdefault(marshal.dumps(values[key], 2), values[key]) for key in ("data", "environment") if key in values}
     status = values.get("status", "")
     if status not in STATUSES:
         raise DataError(f"{path}: status is {status!r}, not one of {', '.join(STATUSES)}")
@@ -171,10 +176,12 @@ def scores(path: Path, place: str, found: Any) -> dict[str, float]:
     """Numbers by name, such as the scores of one split, with NaN where the file says null."""
     if not isinstance(found, dict):
         raise DataError(f"{path}: {place} is not an object")
+    if all(type(value) is float for value in found.values()):
+        return {sys.intern(key): value for key, value in found.items()}  # thousands of runs have the same keys
     for key, value in found.items():
         if value is not None:
             checked(path, f"{place}.{key}", value, (int, float))
-    return {key: math.nan if value is None else float(value) for key, value in found.items()}
+    return {sys.intern(key): math.nan if value is None else float(value) for key, value in found.items()}
 
 
 def told_by_path(folder: Path) -> dict[str, Any]:
@@ -197,13 +204,13 @@ def told_by_config(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def read_run(folder: Path) -> RunRecord:
-    """The record of one run folder, whatever its state."""
-    owner = owner_of(folder)
+def read_run(folder: Path, settled: bool = False, known: dict[bytes, Any] | None = None) -> RunRecord:
+    """The record of one run folder, whatever its state. `settled`: it was just seen to hold a result and no claim. `known`: as in `read_result`."""
+    owner = None if settled else owner_of(folder)
     state, damage = owner.state() if owner else "", ""
-    if state != "alive" and (folder / "result.json").exists():
+    if state != "alive" and (settled or (folder / "result.json").exists()):
         try:
-            record = read_result(folder)
+            record = read_result(folder, known)
             if record.status == "interrupted" and state != "silent" and (note := Queued.read(folder)):  # stopped, and to be gone on with
                 record = replace(record, status="queued", reason="", owner=str(note))
             return record if record.data else replace(record, **told_by_config(folder))
@@ -211,22 +218,22 @@ def read_run(folder: Path) -> RunRecord:
             if not (folder / "result.json").exists():
                 return read_run(folder)  # it was started anew in between
             damage = str(error)
-    known = told_by_path(folder) | told_by_config(folder)
+    told = told_by_path(folder) | told_by_config(folder)
     if state == "alive":
-        return RunRecord(folder, "running", owner=str(owner), **known)
+        return RunRecord(folder, "running", owner=str(owner), **told)
     if damage:
-        return RunRecord(folder, "damaged", damage, **known)
+        return RunRecord(folder, "damaged", damage, **told)
     if not (folder / "config.yaml").exists() and not any(folder.glob(".config.yaml.*")):  # which is being written
-        return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **known)
+        return RunRecord(folder, "damaged", f"{folder}: has neither result.json nor config.yaml", **told)
     if owner is not None and state == "silent":
         quiet = f"no sign of life for {owner.quiet(time.time())} from its process on another machine"
         reason = f"{quiet}; if it is gone, run the experiment with --take-over to resume"
-        return RunRecord(folder, "interrupted", reason, owner=str(owner), **known)
+        return RunRecord(folder, "interrupted", reason, owner=str(owner), **told)
     if note := Queued.read(folder):
-        return RunRecord(folder, "queued", owner=str(note), **known)
+        return RunRecord(folder, "queued", owner=str(note), **told)
     begun = any((folder / name).exists() for name in (CLAIM, "run.lock", "epochs.jsonl")) or _holds(folder / "log.txt")
     reason = f"{'its process died' if owner else 'stopped before it finished'}; run the experiment again to resume" * begun
-    return RunRecord(folder, "interrupted" if begun else "pending", reason, owner=str(owner or ""), **known)
+    return RunRecord(folder, "interrupted" if begun else "pending", reason, owner=str(owner or ""), **told)
 
 
 def _holds(path: Path) -> bool:
@@ -235,6 +242,18 @@ def _holds(path: Path) -> bool:
         return path.stat().st_size > 0
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Records hold no cycles, and looking for some among those of thousands of runs would take a third of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def find_runs(folder: Path) -> list[RunRecord]:
@@ -250,14 +269,17 @@ def find_runs(folder: Path) -> list[RunRecord]:
         raise ConfigError(f"{folder}: is a file; give the folder of an experiment, such as runs/<experiment>")
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder; give the folder of an experiment, such as runs/<experiment>")
-    found: list[Path] = []
+    found: dict[Path, bool] = {}
     for place, children, files in os.walk(folder.resolve()):
+        settled = "result.json" in files and CLAIM not in children  # what is listed already need not be asked for again
         children[:] = sorted(child for child in children if not child.startswith("."))
         if "result.json" in files or SEED_FOLDER.fullmatch(Path(place).name):
-            found.append(Path(place))
+            found[Path(place)] = settled
         if SEED_FOLDER.fullmatch(Path(place).name):
             children.clear()
     if not found:
         raise ConfigError(f"{folder}: holds no runs; expected <experiment>/<model>-<fingerprint>/seed-<n> folders below it")
-    records = [read_run(place) for place in found]
+    known: dict[bytes, Any] = {}
+    with _without_collection():
+        records = [read_run(place, settled, known) for place, settled in found.items()]
     return sorted(records, key=lambda record: (record.experiment, record.label, -1 if record.seed is None else record.seed, str(record.folder)))

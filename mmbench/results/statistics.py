@@ -214,12 +214,13 @@ class Resampling:
         generator = np.random.default_rng([SEED, stream] if stream else SEED)
         counts = generator.multinomial(max(1, self.videos - 1), np.full(self.videos, 1 / self.videos), draws)
         self.counts = np.concatenate([np.ones((1, self.videos), counts.dtype), counts])  # (1 + draws, K); the first is the sample itself
+        self._weights = self.counts.astype(float)  # as products want them
 
     def scores(self, score: Score, prediction: np.ndarray, target: np.ndarray) -> np.ndarray:
         """The scores (1 + draws, S) of predictions (S, N) or (S, N, C) on the test set, then on each draw of videos."""
         additive = additive_of(score)
         if additive is not None:
-            return additive.combine([self.counts @ self._by_video(part).T for part in additive.parts(prediction, target)])  # (1 + draws, S)
+            return additive.combine([self._weights @ self._by_video(part).T for part in additive.parts(prediction, target)])  # (1 + draws, S)
         samples = np.arange(len(self.video))
         found = np.empty((len(self.counts), len(prediction)))
         for draw, counts in enumerate(self.counts):
@@ -228,7 +229,9 @@ class Resampling:
         return found
 
     def _by_video(self, values: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(self.video, row, self.videos) for row in values])  # (S, K)
+        rows = np.arange(len(values))[:, None] * self.videos  # one pass for all rows
+        places = (rows + self.video).ravel()
+        return np.bincount(places, values.ravel(), len(values) * self.videos).reshape(len(values), self.videos)  # (S, K)
 
     def interval(self, first: np.ndarray, second: np.ndarray) -> Interval:
         """The mean difference first - second of two results of `scores`, whose seeds are in the same order."""
