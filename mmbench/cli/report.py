@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mmbench.results.runs import RunRecord
 
 ALONE = {
-    "html": ("format_", "out", "grid", "baseline", "rows", "columns", "metrics", "published"),
-    "grid": ("baseline", "rows", "columns", "metrics", "published"),
-    "baseline": ("rows", "columns", "published"),
+    "html": ("format_", "out", "grid", "baseline", "rows", "columns", "metrics", "published", "top"),
+    "grid": ("baseline", "rows", "columns", "metrics", "published", "top"),
+    "baseline": ("rows", "columns", "published", "top"),
 }
 """Options that choose what is shown, and the others that have no meaning beside them."""
 
@@ -50,6 +50,7 @@ ALONE = {
     help="metric: a table for each data set; dataset: one table, with the data sets side by side",
 )
 @click.option("--metrics", metavar="KEY,...", help="these scores alone, in this order (mae,acc2_non0; mmbench list metric)")
+@click.option("--top", type=click.IntRange(0), help="configurations of a table, the best by its first score; 0: all  [default: 100; csv, json: all]")
 @click.option("--published", is_flag=True, help="also what papers print for the same data set and metric, marked as published")
 @click.option("--baseline", metavar="NAME", help="instead: the difference of every row to this one, with interval and corrected p")
 @click.option("--grid", metavar="METRIC", help="instead: a grid of backbones by losses, each against the same backbone without an extra loss")
@@ -64,6 +65,7 @@ def command(
     rows: str,
     columns: str,
     metrics: str | None,
+    top: int | None,
     published: bool,
     baseline: str | None,
     grid: str | None,
@@ -106,7 +108,7 @@ def command(
         write_page(records, html, draws)
         say(f"wrote {html}")
         return
-    text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws)
+    text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws, top)
     deliver(text, out)
 
 
@@ -135,6 +137,7 @@ def shown(
     baseline: str | None,
     grid: str | None,
     draws: int,
+    top: int | None,
 ) -> str:
     """What was asked for, as text."""
     if grid is not None:
@@ -147,9 +150,12 @@ def shown(
 
         return baseline_text(records, baseline, format, draws, metrics=metrics)
     from mmbench.results import pivot
+    from mmbench.results.longest import TOP
     from mmbench.results.tables import build_tables, render
 
-    tables = build_tables(records, shown=metrics, draws=draws, rows=rows)
+    if top is None:
+        top = 0 if format in ("csv", "json") or columns == "dataset" else TOP  # data, and rows that stand in several tables, are whole
+    tables = build_tables(records, shown=metrics, draws=draws, rows=rows, top=top)
     if published:
         from mmbench.results.published_rows import with_published
 

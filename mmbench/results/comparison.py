@@ -120,10 +120,11 @@ class Contest:
         read = {name: _read(own) for name, own in runs.items()}
         problems = {name: found for name, found in read.items() if isinstance(found, str)}
         tests = {name: found for name, found in read.items() if not isinstance(found, str)}
-        samples = {name: tuple((test.ids, test.target.tobytes()) for test in found) for name, found in tests.items()}
+        samples = {name: _samples(found) for name, found in tests.items()}
         usual = Counter(samples.values()).most_common(1)[0][0] if samples else ()
+        self._usual = usual
         problems |= {name: OTHER_SAMPLES for name, own in samples.items() if own != usual}
-        self.problems: Mapping[str, str] = {name: problems[name] for name in runs if name in problems}
+        self.problems: dict[str, str] = {name: problems[name] for name in runs if name in problems}
         """By name why a configuration cannot be compared."""
         self._tests = {name: own for name, own in tests.items() if name not in problems}
         streams: dict[frozenset[str], int] = {}
@@ -133,6 +134,20 @@ class Contest:
             self._drawings.append(Resampling(ids, draws, streams.setdefault(units, len(streams)), unit))  # parts of the same videos together
         self.videos = sum(map(len, streams))
         self._scores: dict[tuple[str, str], np.ndarray] = {}
+
+    def add(self, name: str, runs: Runs) -> None:
+        """One more configuration, unless it is there; its test samples must be those of the others."""
+        if name in self.seeds:
+            return
+        self.seeds[name] = tuple(sorted(runs))
+        self.asked[name] = {*runs}
+        read = _read(runs)
+        if isinstance(read, str):
+            self.problems[name] = read
+        elif _samples(read) != self._usual:
+            self.problems[name] = OTHER_SAMPLES
+        else:
+            self._tests[name] = read
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -241,6 +256,11 @@ def predictions_of(runs: Runs) -> list[Test]:
         pairs = [checked(prediction, target, data.get("task", "regression")) for _, _, prediction in found]
         tests.append(Test(ids, pairs[0][1], np.stack([prediction for prediction, _ in pairs]), tuple(data.get("classes", ()))))
     return tests
+
+
+def _samples(tests: Sequence[Test]) -> tuple[tuple[tuple[str, ...], bytes], ...]:
+    """What must be the same for two configurations to be compared: ids and targets of each part."""
+    return tuple((test.ids, test.target.tobytes()) for test in tests)
 
 
 def _read(runs: Runs) -> list[Test] | str:

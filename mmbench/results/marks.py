@@ -26,10 +26,14 @@ if TYPE_CHECKING:
     from mmbench.results.tables import Cell, Column, Row, Table
 
 
-def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
-    """The same table with best and second marked; a note says why a row, or a whole column, has no such mark."""
+def ranked(table: Table, metrics: Mapping[str, Metric], draws: int, others: Sequence[Row] = ()) -> Table:
+    """The same table with best and second marked; a note says why a row, or a whole column, has no such mark.
+
+    `others`: rows that the table has no room for. They compete, too: one of them may be the best, and those that cannot be told from it are best.
+    """
     fields = [row for row in table.rows if row.competes]
-    if len(fields) < 2:
+    others = [row for row in others if row.competes]
+    if len(fields) + len(others) < 2:
         return table
     from mmbench.results.comparison import Contest
 
@@ -37,12 +41,13 @@ def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
     contest = Contest(runs, metrics, draws)
     slow = [c.key for c in table.columns if c.higher_is_better is not None and computed_anew(c.key, table, metrics)]
     few = Contest(runs, metrics, min(draws, FEW)) if slow and draws > FEW else contest
-    usual = Counter(row.seeds for row in fields).most_common(1)[0][0]
+    usual = Counter(row.seeds for row in (*fields, *others)).most_common(1)[0][0]
     problems = {row.name: "it rests on other seeds" for row in fields if row.seeds != usual} | dict(contest.problems)
     fields = [row for row in fields if row.name not in problems]
+    others = [row for row in others if row.seeds == usual]
     places: dict[str, tuple[set[str], set[str]]] = {}
     untold: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for column in table.columns if len(fields) > 1 else ():
+    for column in table.columns if len(fields) + len(others) > 1 else ():
         key = column.key
         if column.higher_is_better is None:
             continue
@@ -62,11 +67,14 @@ def ranked(table: Table, metrics: Mapping[str, Metric], draws: int) -> Table:
         if reason:
             untold["", reason].append(key)
             continue
+        if others:
+            places[key] = placed_among(column, found, others, drawn)
+            continue
         best = tied(column, found, drawn)
         places[key] = best, tied(column, [row for row in found if row.name not in best], drawn)
     notes = [f"{name}: is not ranked: {reason}" for name, reason in problems.items()]
     notes += [f"{f'{name}: is' if name else 'rows are'} not ranked by {', '.join(keys)}: {reason}" for (name, reason), keys in untold.items()]
-    if places and len(fields[0].seeds) == 1:
+    if places and len(usual) == 1:
         notes.append("one seed says nothing of other seeds: the intervals behind best and second are over test videos alone")
     told = [key for key in slow if key in places and few is not contest]
     notes += [f"{', '.join(told)}: the intervals behind best and second are from {FEW} draws"] if told else []
@@ -106,6 +114,30 @@ def tied(column: Column, rows: Sequence[Row], contest: Contest) -> set[str]:
         for row in rows
         if row is first or column.text(row.cells[key].mean) == text or not contest.compare(first.name, row.name, key).excludes_zero
     }
+
+
+def placed_among(column: Column, rows: Sequence[Row], others: Sequence[Row], contest: Contest) -> tuple[set[str], set[str]]:
+    """The names of the best and of the second best among `rows`, where `others` compete with them.
+
+    Of the others those alone are read that decide who is first: in the order of their means, until one can be told from the best.
+    """
+    key, shown = column.key, {row.name for row in rows}
+    order = sorted((row for row in (*rows, *others) if not math.isnan(row.cells[key].mean)), key=lambda row: row.cells[key].mean)
+    found: list[tuple[set[str], set[str]]] = []
+    first: Row | None = None
+    for row in reversed(order) if column.higher_is_better else order:
+        contest.add(row.name, row.finished)
+        if row.name in contest.problems or unscored(contest, row.name, key):
+            continue
+        if first is not None and row.name in tied(column, [first, row], contest):
+            continue
+        first = row
+        left = [each for each in rows if not any(each.name in place for place in found)]
+        found.append(tied(column, left if row.name in shown else [row, *left], contest))
+        if len(found) == 2:
+            break
+    best, second = (*found, set(), set())[:2]
+    return best & shown, second & shown
 
 
 def floors_marked(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:

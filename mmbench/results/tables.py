@@ -25,6 +25,7 @@ from mmbench.errors import ConfigError, MmbenchError, PluginError
 from mmbench.metrics import METRICS, best_constant, keys, metric_of
 from mmbench.results.cells import ORACLE, TOLERANCE, Cell, Column, Row, Table
 from mmbench.results.formats import render
+from mmbench.results.longest import TOP, shortened
 from mmbench.results.marks import environments, floors_marked, ranked
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, find_runs
@@ -55,11 +56,13 @@ def build_tables(
     shown: Sequence[str] = (),
     draws: int = DRAWS,
     rows: str = "configuration",
+    top: int = 0,
 ) -> list[Table]:
     """One table for each data identity (name, fingerprint, modalities, metrics); runs that no table can be told for come in a last one, as notes.
 
     `metrics` default to those that `known_metrics` finds, `shown` (names or entries, in that order) to all; `draws` of test videos behind best
-    and second, none for tables without these marks; `rows`: named by ``configuration``, by ``model`` or by ``losses``.
+    and second, none for tables without these marks; `rows`: named by ``configuration``, by ``model`` or by ``losses``; `top`: so many methods of
+    a table are shown, the best by its first score, or with 0 all.
 
     Raises:
         ConfigError: where no run was scored with one of `shown`.
@@ -83,9 +86,9 @@ def build_tables(
         from mmbench.results.naming import renamed  # it builds on what is here
 
         tables = renamed(tables, rows)
-    tables = [replace(t, notes=(*t.notes, *different_seeds(t.rows), *environments(t.rows))) for t in tables]
-    if draws:
-        tables = [ranked(table, metrics, draws) for table in tables]
+    short = [shortened(table, top) for table in tables]
+    short = [(replace(t, notes=(*t.notes, *different_seeds(t.rows), *environments(t.rows))), others) for t, others in short]
+    tables = [ranked(table, metrics, draws, others) if draws else table for table, others in short]
     repeated = Counter(table.title for table in tables)
     tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
     if loose:
@@ -95,7 +98,7 @@ def build_tables(
 
 def summary(folder: Path) -> str:
     """The plain tables of the runs below `folder`: what ``mmbench run`` ends with."""
-    return render(build_tables(find_runs(folder)), "plain")
+    return render(build_tables(find_runs(folder), top=TOP), "plain")
 
 
 def chosen(tables: Sequence[Table], shown: Sequence[str], metrics: Mapping[str, Metric]) -> list[Table]:

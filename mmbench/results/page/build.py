@@ -14,6 +14,7 @@ from mmbench.errors import ConfigError
 from mmbench.files import check_writable, write, writing
 from mmbench.metrics import metric_of
 from mmbench.privacy import shared
+from mmbench.results.longest import TOP
 from mmbench.results.page.details import Details, listed
 from mmbench.results.page.diagnoses import Diagnosis, diagnoses
 from mmbench.results.page.embedding import as_json
@@ -88,7 +89,7 @@ def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int 
     except ImportError as error:
         raise ConfigError(f"the HTML report needs {error.name}, which is not installed: pip install 'mmbench[report]'") from None
     known = known_metrics(records)
-    tables = build_tables(records, known)
+    tables = build_tables(records, known, top=TOP)
     sections = [section(f"data-{index}", table, known, draws, index <= DRAWN) for index, table in enumerate(tables, start=1)]
     chosen = chosen_runs(records, RUNS)
     details = Details(known, examples)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from mmbench.results.cells import ordered, primary
 from mmbench.results.formats import STYLES, Style, explanations
-from mmbench.results.tables import Cell, Column, Row, Table
+from mmbench.results.tables import Cell, Column, Table
 from mmbench.results.text import clean, count, duration, memory
 
 STYLE: Style = replace(
@@ -56,24 +57,6 @@ class Leaderboard:
     notes: tuple[str, ...]
     sorted_by: int
     """The column that it comes sorted by."""
-
-
-def primary(table: Table) -> Column | None:
-    """The score that a table is ordered by: its first that has a direction."""
-    return next((column for column in table.columns if column.higher_is_better is not None), None)
-
-
-def ordered(table: Table, column: Column | None) -> list[Row]:
-    """Its rows, methods first, by that score with the best on top; what has no score comes last."""
-
-    def key(row: Row) -> tuple[int, bool, float, str]:
-        mean = row.cells[column.key].mean if column and column.key in row.cells else math.nan
-        missing = math.isnan(mean)
-        kinds = ("method", "published", "floor", "oracle")
-        rank = kinds.index(row.kind) if row.kind in kinds else 1
-        return rank, missing, 0.0 if missing else -mean if column and column.higher_is_better else mean, row.name
-
-    return sorted(table.rows, key=key)
 
 
 def leaderboard(table: Table) -> Leaderboard:
