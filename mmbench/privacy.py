@@ -36,7 +36,7 @@ def expanded(value: Any) -> Any:
     """The same config with the home folder and the name of who runs in place of ``$HOME`` and ``$USER`` in paths."""
 
     def whole(text: str) -> str:
-        text = f"{_home()}{text.removeprefix(HOME)}" if _home() and f"{text}/".startswith(f"{HOME}/") else text
+        text = f"{_home()}{text.removeprefix(HOME)}" if f"{text}/".startswith(f"{HOME}/") and _home() else text
         return "/".join(_user() if part == USER else part for part in text.split("/")) if text.startswith("/") and _user() else text
 
     return _mapped(value, whole)
@@ -73,10 +73,13 @@ def _mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 def told_path(text: str) -> str:
     """A whole path with ``$HOME`` and ``$USER`` in it, which `expanded` makes a path to the same file; any other text as it is."""
+    if not text.startswith("/"):  # nearly all of a config, and the home folder is asked for each time
+        return text
     for home in filter(None, (_home(), os.path.realpath(_home()) if _home() else "")):
         if f"{text}/".startswith(f"{home}/"):
             text = f"{HOME}{text[len(home) :]}"
-    return "/".join(USER if part == _user() else part for part in text.split("/")) if text.startswith("/") and _user() else text
+    user = _user()
+    return "/".join(USER if part == user else part for part in text.split("/")) if text.startswith("/") and user else text
 
 
 def _home() -> str:

@@ -91,6 +91,7 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
     datasets: dict[str, Dataset] = {}
     rows: dict[Path, Row] = {}
     floors: dict[Path, Row] = {}
+    asked: set[str] = set()
     for cell in map(partial(_located, data_root), cells):
         key = json.dumps([cell.experiment.data.model_dump(mode="json"), sorted(cell.reads("tokens")), sorted(cell.reads("waveform"))])
         if key not in datasets:
@@ -99,7 +100,7 @@ def make_plan(cells: Sequence[Resolved], out: Path, data_root: Path | None, devi
         earlier = rows.get(folder)
         name = f"{earlier.name} = {cell.name}" if earlier else cell.name  # equal by construction: one run under two names
         rows[folder] = Row(name, cell, folder, cell.model.entry.component.floor, "; ".join(cell.fit.refusals))
-        for floor in _floors(cell) if not cell.fit.refusals else ():
+        for floor in _floors(cell, asked) if not cell.fit.refusals else ():
             folder = out / cell.experiment.name / _label(floor, datasets[key])
             floors.setdefault(folder, Row(floor.model.entry.component.name, floor, folder, True))
     return Plan((*rows.values(), *(row for folder, row in floors.items() if folder not in rows)), tuple(datasets.values()), device)
@@ -127,8 +128,11 @@ def _located(data_root: Path | None, resolved: Resolved) -> Resolved:
     return resolve(Document(value, resolved.document.marks), catalogue())
 
 
-def _floors(resolved: Resolved) -> Iterator[Resolved]:
-    """The floors on the same data, splits, metrics and seeds, each trained as its component says; encoders of raw inputs stay as they come."""
+def _floors(resolved: Resolved, asked: set[str]) -> Iterator[Resolved]:
+    """The floors on the same data, splits, metrics and seeds, each trained as its component says; encoders of raw inputs stay as they come.
+
+    One whose config is among `asked`, those of earlier cells, is left out: most cells of a sweep have the same.
+    """
     filled = resolved.to_dict()
     encoders = {
         modality: {**section, "finetune": False} if "finetune" in section else section for modality, section in filled["model"]["encoders"].items()
@@ -145,7 +149,10 @@ def _floors(resolved: Resolved) -> Iterator[Resolved]:
             "model": {"name": entry.key, "encoders": encoders},
             "training": training,
         }
-        yield resolve(Document(value, {}), catalogue())
+        text = json.dumps(value, sort_keys=True)
+        if text not in asked:
+            asked.add(text)
+            yield resolve(Document(value, {}), catalogue())
 
 
 def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
@@ -154,6 +161,7 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
     Runs that another process executes are among the requests, since they may end otherwise than done; they are not started anew.
     """
     requests, done, failed = [], 0, 0
+    configs = _Configs()
     for row in plan.rows:
         if row.refusal:
             component = row.resolved.model.entry.component
@@ -162,7 +170,7 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             refused |= {"experiment": row.resolved.experiment.name, "model": component.name, "losses": losses, "floor": False}
             if row.resolved.protocol:
                 refused |= {"family": row.resolved.family, "data": row.resolved.protocol}
-            _write_config(row, row.folder, f"# {row.name}, refused: every value in force", {})
+            _write_config(row.folder, f"# {row.name}, refused: every value in force", configs.text(row))
             with writing(row.folder):
                 write_sealed(row.folder / "result.json", refused)
         else:
@@ -178,7 +186,7 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
         if status in ("done", "failed"):
             done, failed = done + (status == "done"), failed + (status == "failed")
             continue
-        _write_config(row, folder, f"# {row.name}, seed {seed}: every value in force", {"seeds": [seed]})
+        _write_config(folder, f"# {row.name}, seed {seed}: every value in force", configs.text(row, seed))
         label = f"{row.name}, {part}, seed {seed}" if (part := row.resolved.manifest.part) else f"{row.name} seed {seed}"
         requests.append(RunRequest(folder, label, plan.device, row.resolved.experiment.training.threads))
     return requests, done, failed
@@ -204,10 +212,32 @@ def _cleared(folder: Path, rerun: str) -> str:
     return run_status(folder)
 
 
-def _write_config(row: Row, folder: Path, comment: str, changes: dict[str, Any]) -> None:
-    content = portable({**row.resolved.to_dict(), **changes, "row": row.name})
-    content["data"]["path"] = content["data"]["path"] and told_path(content["data"]["path"])  # no part of the fingerprint
-    path, text = folder / "config.yaml", f"{printable(comment)}\n{dump(content)}"
+class _Configs:
+    """What stands in the runs' ``config.yaml``. Those of a row differ in their seed alone, and rows of a sweep have most sections in common: each
+    section is written as YAML once, which takes milliseconds."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Path, dict[str, str]] = {}
+        self._sections: dict[str, str] = {}
+
+    def text(self, row: Row, seed: int | None = None) -> str:
+        """The config of a row's run, or of a row."""
+        if row.folder not in self._rows:
+            content = portable({**row.resolved.to_dict(), "row": row.name})
+            content["data"]["path"] = content["data"]["path"] and told_path(content["data"]["path"])  # no part of the fingerprint
+            self._rows[row.folder] = {key: self._section(key, value) for key, value in content.items()}
+        own = {} if seed is None else {"seeds": self._section("seeds", [seed])}
+        return "".join((self._rows[row.folder] | own).values())
+
+    def _section(self, key: str, value: Any) -> str:
+        known = json.dumps([key, value])
+        if known not in self._sections:
+            self._sections[known] = dump({key: value})
+        return self._sections[known]
+
+
+def _write_config(folder: Path, comment: str, content: str) -> None:
+    path, text = folder / "config.yaml", f"{printable(comment)}\n{content}"
     with writing(folder, "choose another folder with --out"):
         if not path.is_file() or path.read_bytes() != text.encode():  # a run that goes on may be reading it
             write(path, text)
