@@ -189,7 +189,7 @@ def commit() -> str:
     def git(*arguments: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False).stdout.strip()
 
-    code = (".", ":!benchmarks/results", ":!docs/performance.md", ":!docs/reliability.md")
+    code = (".", ":!benchmarks/results", ":!docs/performance.md", ":!docs/reliability.md", ":!docs/scale.md")
     return git("log", "-1", "--format=%h", "--abbrev=12", "--", *code) + (
         "-dirty" if git("status", "--porcelain", "--untracked-files=no", "--", *code) else ""
     )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mmbench.files import DIGEST, seal, write
+from mmbench.files import DIGEST, seal
 from mmbench.metrics import evaluate
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.strict_yaml import dump, load
@@ -104,32 +104,41 @@ def write_run(folder: Path, configuration: Configuration, seed: int, state: str,
     (folder / "log.txt").touch()
     if state == "interrupted":
         return
-    result = copy.deepcopy(cast.result) | {"label": folder.parent.name, "experiment": "matrix", "name": name, "model": configuration.method}
-    result |= {"seed": seed, "fingerprint": configuration.fingerprint, "status": state}
-    result["losses"] = [{"name": configuration.loss, "weight": {configuration.loss: [0.1, 0]}}] if losses else []
-    result["data"] |= {"name": configuration.dataset, "title": f"Set {configuration.dataset[3:]}"}
-    result["data"]["fingerprint"] = hashlib.sha256(configuration.dataset.encode()).hexdigest()
-    if state == "failed":
+    about = {"experiment": "matrix", "name": name, "model": configuration.method, "status": state}
+    about["losses"] = [{"name": configuration.loss, "weight": {configuration.loss: [0.1, 0]}}] if losses else []
+    data = {"name": configuration.dataset, "title": f"Set {configuration.dataset[3:]}"}
+    data["fingerprint"] = hashlib.sha256(configuration.dataset.encode()).hexdigest()
+    write_result(folder, seed, configuration.noise, cast, about, data)
+
+
+def write_result(folder: Path, seed: int, noise: float, cast: Mould, about: dict[str, Any], data: dict[str, Any]) -> None:
+    """The result of a run, and its predictions unless it failed. `noise`: of these; `about` and `data` replace what the mould says."""
+    result = copy.deepcopy(cast.result) | {"label": folder.parent.name, "seed": seed, "fingerprint": folder.parent.name[-12:]} | about
+    result["data"] |= data
+    if result["status"] == "failed":
         result |= {"reason": "out of memory: synthetic; use a smaller training.batch_size"}
         result = {key: value for key, value in result.items() if key not in ("metrics", "files", "selection", "gradients")}
     else:
-        generator = np.random.default_rng([int(configuration.fingerprint[:8], 16), seed])
+        generator = np.random.default_rng([int(result["fingerprint"][:8], 16), seed])
         lines = ["split,id,target,prediction\n"]
         for split, (ids, target, _) in cast.splits.items():
-            predicted = (target + configuration.noise * generator.normal(size=target.shape)).astype(np.float32)
+            predicted = (target + noise * generator.normal(size=target.shape)).astype(np.float32)
             result["metrics"][split] = evaluate(tuple(result["data"]["metrics"]), predicted, target)
             rows = zip(ids, target.tolist(), predicted.tolist(), strict=True)
             lines += [f"{split},{sample},{truth:.9g},{value:.9g}\n" for sample, truth, value in rows]
-        packed = gzip.compress("".join(lines).encode(), 6, mtime=0)
-        (folder / NAME).write_bytes(packed)
-        result["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in
-                           {"config.yaml": text.encode(), "epochs.jsonl": cast.epochs.encode(), NAME: packed}.items()}  # fmt: skip
-    plain = {key: value for key, value in result.items() if key != DIGEST}
-    plain = json.loads(json.dumps(plain))
+        (folder / NAME).write_bytes(gzip.compress("".join(lines).encode(), 6, mtime=0))
+        names = ("config.yaml", "epochs.jsonl", NAME)
+        result["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    plain = json.loads(json.dumps({key: value for key, value in result.items() if key != DIGEST}))
     (folder / "result.json").write_text(json.dumps({**plain, DIGEST: seal(plain)}, indent=1, ensure_ascii=False) + "\n")
 
 
-def damage(folder: Path) -> None:
-    """Cut the result of a run short, as a full disk without a rename would."""
-    path = folder / "result.json"
-    write(path, path.read_bytes()[:100])
+def finish(folders: list[Path], cast: Mould) -> None:
+    """Give run folders that were only planned a result, as if they had been executed."""
+    for folder in folders:
+        config = load(folder / "config.yaml")
+        (folder / "epochs.jsonl").write_text(cast.epochs)
+        (folder / "log.txt").touch()
+        model = folder.parent.name.rpartition("-")[0]
+        about = {"experiment": config["name"], "name": config["row"] or model, "model": model, "losses": [], "floor": model in ("constant", "linear")}
+        write_result(folder, config["seeds"][0], 1.0, cast, about, {})

@@ -137,3 +137,22 @@ def test_refused_cells_are_rows_and_the_others_run(tmp_path, monkeypatch, toys, 
     (tmp_path / "all.yaml").write_text(text.replace("[text, audio]]", "[audio]]"))
     with pytest.raises(ConfigError, match="needs at least 2 modalities"):
         runner.make_plan(resolving.load(tmp_path / "all.yaml"), tmp_path / "runs", None, "cpu")
+
+
+def test_the_configs_of_a_sweep_are_written_as_each_would_be_and_its_floors_are_resolved_once(tmp_path, monkeypatch) -> None:
+    from mmbench import runner
+    from mmbench.privacy import portable
+    from mmbench.resolve import load, resolve
+    from mmbench.strict_yaml import dump
+
+    monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "s.yaml").write_text(SWEEP + "    plain: {training.optimizer.lr: 0.5}\n")
+    cells, resolved = load(tmp_path / "s.yaml"), []
+    monkeypatch.setattr(runner, "resolve", lambda *arguments: resolved.append(resolve(*arguments)) or resolved[-1])
+    plan = runner.make_plan(cells, tmp_path / "runs", None, "cpu")
+    models = [each.model.entry.component.name for each in resolved]
+    assert sorted(models) == ["constant", "constant"]  # one for each choice of modalities; the other floor is the cells' own model
+    runner.prepare(plan, None)
+    for row, seed, folder in plan.runs():
+        whole = dump(portable({**row.resolved.to_dict(), "seeds": [seed], "row": row.name}))
+        assert (folder / "config.yaml").read_text().partition("\n")[2] == whole

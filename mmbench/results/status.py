@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from mmbench.results.runs import RunRecord
 
+MANY = 20
+"""Configurations from which on a line with all counts comes first."""
 ORDER = ("done", "running", "queued", "pending", "interrupted", "failed", "damaged", "incompatible")
 
 
 def status_lines(records: Iterable[RunRecord]) -> list[str]:
     """A line for each configuration: name, part of a protocol, label, and its seeds by state; indented lines for the reasons of what is not done,
-    and for warnings."""
+    and for warnings. Where there are many, the counts of all come first."""
     configurations: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         configurations[(record.experiment, record.label)].append(record)
     lines = []
+    if len(configurations) > MANY:
+        counts = Counter(run.status for runs in configurations.values() for run in runs)
+        states = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+        lines.append(f"{counts.total()} runs of {len(configurations)} configurations: {states}")
     for (experiment, label), runs in sorted(configurations.items(), key=_place):
         name = next((run.name for run in runs if run.name), "")
         states = []
