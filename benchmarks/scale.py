@@ -69,7 +69,7 @@ def main(runs: int, cells: str, finished: int, folder: Path | None, page: bool, 
     if page:
         write_page(out, check)
         return
-    runs, cells, finished = (60, "10", 10) if quick else (runs, cells, finished)
+    runs, cells, finished = (60, "10", 50) if quick else (runs, cells, finished)
     with tempfile.TemporaryDirectory() as temporary:
         place = folder or Path(temporary)
         cast = mould(trained(place / "mould"))
@@ -77,7 +77,7 @@ def main(runs: int, cells: str, finished: int, folder: Path | None, page: bool, 
         rows: list[dict[str, Any]] = []
         for name, arguments in verbs(place).items():
             cold(place)
-            found = [told(arguments) for _ in range(1 if quick else 3)]
+            found = [told(arguments) for _ in range(1 if quick else 2)]
             best = min(found, key=lambda one: one["seconds"])
             rows.append({"verb": name, **best, "cold_s": found[0]["seconds"]})
             click.echo(f"{name}: {best['seconds']} s ({found[0]['seconds']} s cold), {best['peak_mb']} MiB, {best['read_mb']} MiB read")
