@@ -1,0 +1,1 @@
+"""Runs of mmbench on Ray."""
