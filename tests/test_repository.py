@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
-OPTIONS = ("optuna",)
+OPTIONS = ("optuna", "ray")
 """Plugins that a user asks for; the README's first command does without what they need."""
 
 
