@@ -17,23 +17,23 @@ sys.path[:0] = [str(DOCS), str(ROOT), *map(str, sorted(ROOT.glob("plugins/*/src"
 
 from writers import datasets, errors, methods, mmsa, reference  # noqa: E402
 from writers.declared import declared  # noqa: E402
-from writers.markdown import WRITTEN, relinked, spaced  # noqa: E402
+from writers.markdown import WRITTEN, relinked, spaced, written  # noqa: E402
 
 LISTING = re.compile(r"^(```\w+ title=\"([^\"]+)\")\n.*?^```$", re.MULTILINE | re.DOTALL)
-NAVIGATION = re.compile(r"(?<=# the next lines are written by docs/generate.py\n).*?(?= *# up to here)", re.DOTALL)
+NAVIGATION = re.compile(r"(# the next lines are written by docs/generate.py\n).*?(^ *# up to here)", re.MULTILINE | re.DOTALL)
 
 
 def pages() -> dict[Path, str]:
     """Every page that is written, with its text."""
     found = {page: text for part in (methods, reference, datasets, errors, mmsa) for page, text in part.pages()}
     index = DOCS / "index.md"
-    found[index] = WRITTEN.format(source="README.md") + spaced(relinked((ROOT / "README.md").read_text(), ROOT / "README.md", index))
+    found[index] = written(spaced(relinked((ROOT / "README.md").read_text(), ROOT / "README.md", index)), "README.md")
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text()
         if page not in found and LISTING.search(text):
             found[page] = LISTING.sub(lambda match: f"{match[1]}\n{(ROOT / match[2]).read_text().rstrip()}\n```", text)
     site = ROOT / "mkdocs.yml"
-    found[site] = NAVIGATION.sub(navigation(), site.read_text())
+    found[site] = NAVIGATION.sub(lambda match: match[1] + navigation() + match[2], site.read_text())
     return found
 
 
@@ -54,7 +54,7 @@ def behind() -> dict[Path, str]:
     """The pages whose file says something else, and files in the folders of written pages that nothing writes (their text is empty)."""
     found = pages()
     kept = {page for page in found if page.is_relative_to(DOCS)}
-    stale = {page for page in DOCS.rglob("*.md") if page not in kept and page.read_text().startswith(WRITTEN[:28])}
+    stale = {page for page in DOCS.rglob("*.md") if page not in kept and WRITTEN in page.read_text()}
     return {page: text for page, text in found.items() if not page.is_file() or page.read_text() != text} | dict.fromkeys(stale, "")
 
 

@@ -1,19 +1,152 @@
-"""What the guide says works: its example package is installed from its own text and runs."""
+"""What the documentation says works: its blocks of code are executed, page by page, in a folder where the quickstart was made first.
+
+A block is executed unless a comment above it, ``<!-- not run: why -->``, says why it cannot be; its commands are then read as mmbench would read
+them. A block of YAML begins with the name of its file. A block with a title is the file of that name, which `test_site.py` compares.
+"""
 
 import inspect
+import os
 import re
+import runpy
+import shlex
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from mmbench import hookspecs
+from mmbench.cli import cli
 from mmbench.data.content import Content
 from mmbench.data.manifest import load_manifest
+from mmbench.plugins import catalogue
 
-DOCS = Path(__file__).parent.parent / "docs"
-GUIDE = DOCS / "extend" / "more.md"
+ROOT = Path(__file__).parent.parent
+DOCS, MINE = ROOT / "docs", ROOT / "examples" / "mmbench-mine"
+BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]+) -->\n)?^```(\w*)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDED = ("material", "torch", "matplotlib", "mmbench_baselines", "mmbench_decalign", "mmbench_extractors", "mmbench_slad")
+everything = pytest.mark.skipif(any(find_spec(name) is None for name in NEEDED), reason="guides are executed where the site is built (tox -e docs)")
+
+
+class Block(NamedTuple):
+    """One block of code: why it is not run (or nothing), its language, the file that it lists (or nothing), its text."""
+
+    reason: str
+    language: str
+    listing: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    return [Block(*found) for found in BLOCK.findall(page.read_text())]
+
+
+PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "Written by docs/generate.py" not in path.read_text() and blocks(path)]
+OTHERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs" / "papers" / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
+FIRST = DOCS / "start" / "quickstart.md"
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command of a block of shell lines."""
+    lines = re.sub(r"(^| )#.*", "", text.replace("\\\n", " "), flags=re.MULTILINE).split("\n")
+    return [words for line in lines for part in re.split(r"&&|; ", line) if (words := shlex.split(part))]
+
+
+def parse(words: list[str]) -> None:
+    """Read a command as mmbench would, and do nothing. ClickException: it would refuse it."""
+    context: click.Context | None = None
+    command: click.Command = cli
+    name, arguments = "mmbench", words[1:]
+    while True:
+        context = command.make_context(name, list(arguments), parent=context)
+        if not isinstance(command, click.Group):
+            return
+        rest = [*context._protected_args, *context.args]
+        name, found, arguments = command.resolve_command(context, rest)
+        assert found is not None, words
+        command = found
+
+
+def mmbench(words: list[str]) -> str:
+    done = CliRunner().invoke(cli, words[1:])
+    assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}\n{done.exception!r}"
+    return done.output
+
+
+def execute(page: Path, folder: Path) -> Iterator[str]:
+    """Run the blocks of a page; what its commands print."""
+    for block in blocks(page):
+        if block.listing or block.language == "text":
+            continue
+        if block.reason:
+            assert block.language == "sh"
+            for words in commands(block.text):
+                if words[0] == "mmbench":
+                    parse(words)
+        elif block.language == "yaml":
+            name = re.match(r"# (\S+\.yaml)\n", block.text)
+            assert name, f"{page}: a block of YAML begins with the name of its file"
+            (folder / name[1]).write_text(block.text)
+        elif block.language == "python":
+            exec(compile(block.text, str(page), "exec"), {"__name__": "guide"})
+        else:
+            assert block.language == "sh", f"{page}: a block is sh, python, yaml or text, not {block.language!r}"
+            for words in commands(block.text):
+                assert words[0] == "mmbench", f"{page}: {words}: only mmbench is run here; say why this is not"
+                yield mmbench(words)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Iterator[Path]:
+    """A folder with the runs of the quickstart, where the package of the examples is installed."""
+    folder, site = tmp_path_factory.mktemp("guides"), tmp_path_factory.mktemp("site")
+    info = site / "mmbench_mine-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mmbench-mine\nVersion: 0.1\n")
+    section = re.search(r"\[project\.entry-points\.mmbench\]\n(.*)", (MINE / "pyproject.toml").read_text(), re.DOTALL)
+    assert section
+    (info / "entry_points.txt").write_text("[mmbench]\n" + section[1].replace('"', ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(MINE / "src"), str(site), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv("MMBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.syspath_prepend(str(MINE / "src"))
+        patch.syspath_prepend(str(site))
+        patch.chdir(folder)
+        catalogue.cache_clear()
+        list(execute(FIRST, folder))
+        yield folder
+    catalogue.cache_clear()
+
+
+@everything
+@pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST], ids=name_of)
+def test_the_blocks_of_a_page(page: Path, world: Path) -> None:
+    list(execute(page, world))
+
+
+@everything
+def test_the_script_that_reads_runs(world: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("sys.argv", ["read_runs.py", "runs"])
+    runpy.run_path(str(ROOT / "examples" / "read_runs.py"))
+    shown = capsys.readouterr().out
+    assert "decalign-" in shown
+    assert "constant-" in shown
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=name_of)
+def test_commands_of_other_pages_are_commands(page: Path) -> None:
+    for block in blocks(page):
+        for words in commands(block.text) if block.language in ("", "sh") else []:
+            if words[0] == "mmbench":
+                parse(words)
 
 
 def test_every_hook_is_documented() -> None:
@@ -23,16 +156,16 @@ def test_every_hook_is_documented() -> None:
 
 
 def test_the_example_format_reads_what_it_says(tmp_path) -> None:
-    (block,) = re.findall(r"```python\n(import zipfile.*?class MineFormat.*?)```", GUIDE.read_text(), re.DOTALL)
+    (block,) = [block for block in blocks(DOCS / "extend" / "more.md") if "class MineFormat" in block.text]
     names: dict = {}
-    exec(block, names)
+    exec(block.text, names)
     path = tmp_path / "mine.npz"
     labels = np.linspace(-3, 3, 6)
     splits = np.array(["train", "test", "valid", "train", "test", "valid"])
     np.savez(path, id=np.array([f"v_{i}" for i in range(6)]), label=labels, split=splits, audio=np.ones((6, 4, 2)))
     reader = names["MineFormat"]()
     assert reader.recognises(path)
-    assert not reader.recognises(GUIDE)
+    assert not reader.recognises(ROOT / "README.md")
     content = Content(path, load_manifest("mosi"), reader.read(path, load_manifest("mosi")), {"name": "mine", "version": reader.version})
     assert content.columns["test/target"].rows(0, 2).tolist() == pytest.approx([-1.8, 1.8])
     assert set(content.problems) == {"text", "vision", "tokens"}
@@ -40,10 +173,10 @@ def test_the_example_format_reads_what_it_says(tmp_path) -> None:
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="reading the extractors' options needs their package")
 @pytest.mark.skipif(find_spec("mmbench_extractors") is None, reason="the config names its extractors")
-def test_the_extraction_of_the_readme_is_valid(tmp_path) -> None:
+def test_the_extraction_of_the_guide_is_valid(tmp_path) -> None:
     from mmbench.extraction.config import load_plan
 
-    (block,) = re.findall(r"```yaml\n# features.yaml\n(.*?)```", (DOCS / "start" / "recordings.md").read_text(), re.DOTALL)
-    (tmp_path / "features.yaml").write_text(block)
+    (block,) = [block for block in blocks(DOCS / "start" / "recordings.md") if block.language == "yaml"]
+    (tmp_path / "features.yaml").write_text(block.text)
     plan = load_plan(tmp_path / "features.yaml", ())
     assert list(plan.modalities) == ["text", "audio", "vision"]

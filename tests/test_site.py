@@ -4,8 +4,10 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -20,6 +22,13 @@ def site(tmp_path_factory) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+def errors() -> ModuleType:
+    """The part of docs/generate.py that finds the errors in the code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        return import_module("writers.errors")
 
 
 def test_written_pages_are_not_behind() -> None:
@@ -48,3 +57,22 @@ def test_no_page_asks_anything_of_the_network(site: Path) -> None:
 
 def test_what_writes_pages_is_not_published(site: Path) -> None:
     assert list(site.rglob("*.py")) == []
+
+
+def test_every_error_of_the_product_is_explained() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert len(errors().classes()) > 5
+    assert sorted(name for name in errors().classes() if f"`{name}`" not in page) == []
+
+
+def test_what_troubleshooting_quotes_is_said_somewhere() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    code = " ".join("".join(path.read_text().split('"')) for folder in ("mmbench", "plugins") for path in sorted((ROOT / folder).rglob("*.py")))
+    quoted = [
+        part.strip()
+        for cell in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+        for each in re.findall(r"`([^`]+)`", cell)
+        for part in each.split("...")
+    ]
+    assert len(quoted) > 30
+    assert [part for part in quoted if part not in code] == []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmbench.data.manifest import Manifest, list_manifests, load_manifest
-from writers.markdown import DOCS, WRITTEN, escaped, table
+from writers.markdown import DOCS, escaped, table, written
 
 FOLDER = DOCS / "data"
 
@@ -14,16 +14,15 @@ FOLDER = DOCS / "data"
 def pages() -> Iterator[tuple[Path, str]]:
     """Each page with its text."""
     manifests = [load_manifest(name) for name in list_manifests()]
-    yield FOLDER / "index.md", _index(manifests)
+    yield FOLDER / "index.md", written(_index(manifests), "datasets_manifest")
     for manifest in manifests:
-        yield FOLDER / f"{manifest.name}.md", _data_set(manifest)
+        yield FOLDER / f"{manifest.name}.md", written(_data_set(manifest), f"datasets_manifest/{manifest.name}.yaml")
 
 
 def _index(manifests: list[Manifest]) -> str:
     rows = [[f"[{escaped(m.title)}]({m.name}.md)", f"`{m.name}`", m.task, ", ".join(m.modalities), _total(m)] for m in manifests]
     return (
-        WRITTEN.format(source="datasets_manifest")
-        + "# Data\n\nNo data come with this package. Each page says where to ask, where files are looked for, and what they are checked against.\n\n"
+        "# Data\n\nNo data come with this package. Each page says where to ask, where files are looked for, and what they are checked against.\n\n"
         + table(["data set", "name", "task", "modalities", "samples"], rows)
         + "`mmbench data check NAME` prints one page about the files that you have: [Your data](../start/own-data.md). "
         + "A data set of your own is a [manifest](../extend/more.md#a-data-set).\n"
@@ -36,7 +35,7 @@ def _total(manifest: Manifest) -> str:
 
 def _data_set(manifest: Manifest) -> str:
     classes = f"classes: {', '.join(manifest.classes)}" if manifest.classes else f"labels in {list(manifest.label_range or ())}"
-    text = WRITTEN.format(source=f"datasets_manifest/{manifest.name}.yaml") + f"# {escaped(manifest.title)}\n\n"
+    text = f"# {escaped(manifest.title)}\n\n"
     facts = [
         ("name in configs", f"`{manifest.name}`"),
         ("task", f"{manifest.task}; {escaped(classes)}"),
@@ -71,7 +70,7 @@ def _data_set(manifest: Manifest) -> str:
         text += table(["protocol", "task", "classes", "parts, averaged in tables"], rows)
     if manifest.notes:
         text += "## Notes\n\n" + escaped(manifest.notes) + "\n\n"
-    return text.rstrip() + "\n"
+    return text
 
 
 def _checked(manifest: Manifest) -> str:

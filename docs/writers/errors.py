@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from writers.markdown import DOCS, ROOT, WRITTEN, table
+from writers.markdown import DOCS, ROOT, table, written
 
 PAGE = DOCS / "reference" / "errors.md"
 GROUPS = {
@@ -27,7 +27,7 @@ GROUPS = {
 
 def pages() -> Iterator[tuple[Path, str]]:
     """The page with its text."""
-    text = WRITTEN.format(source="the code that raises them") + "# All messages\n\n"
+    text = "# All messages\n\n"
     text += "`…` stands for what differs: a path, a name, a number. Each says the next step itself; "
     text += "[Troubleshooting](../troubleshooting.md) has the why of the usual ones.\n\n"
     found = messages()
@@ -35,7 +35,7 @@ def pages() -> Iterator[tuple[Path, str]]:
         rows = sorted({(f"`{name}`", f"`{message}`") for group, name, message in found if group == title}, key=lambda row: row[1].lower())
         if rows:
             text += f"## {title}\n\n" + table(["error", "message"], rows)
-    yield PAGE, text.rstrip() + "\n"
+    yield PAGE, written(text, "the code that raises them")
 
 
 @cache

@@ -10,7 +10,12 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
-WRITTEN = "<!-- Written by docs/generate.py from {source}. Change that, and run it again. -->\n\n"
+WRITTEN = "<!-- Written by docs/generate.py from "
+
+
+def written(text: str, source: str) -> str:
+    """A page with what it was written from at its end, where mkdocs does not take it for the title."""
+    return f"{text.rstrip()}\n\n{WRITTEN}{source}. Change that, and run it again. -->\n"
 
 
 def escaped(text: str) -> str:

@@ -13,7 +13,7 @@ from mmbench.component import FIELDS
 from mmbench.plugins import Entry
 from mmbench.results.published import load_published, load_source
 from writers.declared import declared, docstrings, options, shipped_configs
-from writers.markdown import DOCS, ROOT, WRITTEN, docstring, escaped, relinked, spaced, table
+from writers.markdown import DOCS, ROOT, docstring, escaped, relinked, spaced, table, written
 
 MEASURED = ROOT / "benchmarks" / "results" / "mosi_text_audio.csv"
 KINDS = ("model", "loss")
@@ -24,12 +24,11 @@ def pages() -> Iterator[tuple[Path, str]]:
     folder = DOCS / "methods"
     for kind in KINDS:
         for entry in declared().of_kind(kind):
-            yield page_of(entry), _method(entry)
+            yield page_of(entry), written(_method(entry), f"what {entry.distribution} declares")
     for readme in sorted(ROOT.glob("plugins/*/README.md")):
         page = folder / f"{readme.parent.name}.md"
-        source = readme.relative_to(ROOT).as_posix()
-        yield page, WRITTEN.format(source=source) + spaced(relinked(readme.read_text(), readme, page))
-    yield folder / "index.md", _index()
+        yield page, written(spaced(relinked(readme.read_text(), readme, page)), readme.relative_to(ROOT).as_posix())
+    yield folder / "index.md", written(_index(), "what the plugins declare")
 
 
 def page_of(entry: Entry) -> Path:
@@ -42,8 +41,7 @@ def _link(entry: Entry) -> str:
 
 
 def _index() -> str:
-    text = WRITTEN.format(source="what the plugins declare")
-    text += "# Methods\n\nEvery model meets every loss: what a loss needs and a model lacks, an "
+    text = "# Methods\n\nEvery model meets every loss: what a loss needs and a model lacks, an "
     text += "[adapter](../use/configs.md#any-loss-with-any-model) makes. "
     text += "[Measured on CMU-MOSI](measured.md) has what was measured so far; the pages of methods also have what papers print.\n\n"
     for kind, title, column in (("model", "Models", "provides"), ("loss", "Losses", "needs")):
@@ -68,7 +66,7 @@ def _fields(names: frozenset[str]) -> str:
 def _method(entry: Entry) -> str:
     component = entry.component
     of_class, of_module = docstrings(entry)
-    text = WRITTEN.format(source=f"what {entry.distribution} declares") + f"# {component.name}\n\n"
+    text = f"# {component.name}\n\n"
     text += f"*{component.kind}, from {_plugin(entry)}*: {escaped(component.summary)}.\n\n" + table(["", ""], _facts(entry))
     text += "## What it computes\n\n" + (docstring(of_class) or "A floor: see its code.\n\n")
     notes = of_module.partition("\n\n")[2]
@@ -83,7 +81,7 @@ def _method(entry: Entry) -> str:
         text += "## Configs\n\nExperiments of the package with it, sweeps left out: " + ", ".join(configs) + ".\n\n"
     if component.kind == "model":
         text += _published(component.name) + _measured(component.name)
-    return text.rstrip() + "\n"
+    return text
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from mmbench import config
 from mmbench.cli import VERBS, cli
 from mmbench.component import KINDS
 from writers.declared import declared, options
-from writers.markdown import DOCS, WRITTEN, escaped, table
+from writers.markdown import DOCS, escaped, table, written
 
 WIDTH = 100
 FOLDER = DOCS / "reference"
@@ -20,19 +20,19 @@ FOLDER = DOCS / "reference"
 
 def pages() -> Iterator[tuple[Path, str]]:
     """Each page with its text."""
-    yield FOLDER / "commands.md", _commands()
-    yield FOLDER / "config.md", _config()
-    yield FOLDER / "components.md", _components()
+    yield FOLDER / "commands.md", written(_commands(), "mmbench VERB --help")
+    yield FOLDER / "config.md", written(_config(), "mmbench/config.py")
+    yield FOLDER / "components.md", written(_components(), "what the plugins declare")
 
 
 def _commands() -> str:
-    text = WRITTEN.format(source="mmbench VERB --help") + "# Commands\n\n"
+    text = "# Commands\n\n"
     root = click.Context(cli, info_name="mmbench", terminal_width=WIDTH, **cli.context_settings)
     for verb in VERBS:
         command = cli.get_command(root, verb)
         assert command is not None
         text += _help(command, root, verb)
-    return text.rstrip() + "\n"
+    return text
 
 
 def _help(command: click.Command, parent: click.Context, name: str) -> str:
@@ -44,13 +44,13 @@ def _help(command: click.Command, parent: click.Context, name: str) -> str:
 
 
 def _config() -> str:
-    text = WRITTEN.format(source="mmbench/config.py") + "# Config keys\n\n"
+    text = "# Config keys\n\n"
     text += "What a config may say. A component's own keys stand beside its name: `mmbench show KIND NAME`, and the pages of "
     text += "[methods](../methods/index.md).\n\n"
     for section in _sections(config.Experiment):
         title = "The config" if section is config.Experiment else section.__name__.removesuffix("Config")
         text += f"## {title}\n\n{escaped((section.__doc__ or '').strip())}\n\n{options(section)}"
-    return text.rstrip() + "\n"
+    return text
 
 
 def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
@@ -68,7 +68,7 @@ def _sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _components() -> str:
-    text = WRITTEN.format(source="what the plugins declare") + "# Components\n\nModels and losses: [Methods](../methods/index.md).\n\n"
+    text = "# Components\n\nModels and losses: [Methods](../methods/index.md).\n\n"
     for kind in KINDS:
         if kind in ("model", "loss"):
             continue
@@ -79,4 +79,4 @@ def _components() -> str:
             if entry.load_config().model_fields:
                 needs = f"Needs the package {', '.join(f'`{extra}`' for extra in entry.component.extras)}.\n\n" if entry.component.extras else ""
                 text += f"### {entry.component.name}\n\n{needs}{options(entry.load_config())}"
-    return text.rstrip() + "\n"
+    return text

@@ -1,5 +1,6 @@
 import torch
 
+from mmbench.batch import Sequence
 from mmbench.interfaces import FeatureExtractor
 
 
@@ -21,4 +22,4 @@ class Words(FeatureExtractor):
         return torch.tensor(rows, dtype=torch.float32)
 
     def forward(self, raw):
-        return raw
+        return Sequence(raw.values.masked_fill(~raw.mask.unsqueeze(-1), 0.0), raw.mask)  # what stands in padding changes nothing

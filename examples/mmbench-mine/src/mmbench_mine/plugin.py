@@ -12,6 +12,7 @@ def mmbench_components():
         name="mine_agreement",
         target="mmbench_mine.loss:Agreement",
         summary="common features of the modalities of a sample lie close together",
+        paper="none: an example",
         needs=frozenset({"common"}),  # where a model has none, an adapter makes them from `encoded`
         terms=("agreement",),
         bounds={"agreement": (0, math.inf)},
@@ -32,6 +33,7 @@ def mmbench_components():
         target="mmbench_mine.extractor:Words",
         config="mmbench_mine.config:WordsConfig",
         summary="length, capitals and vowels of each word of a transcript",
+        paper="none: an example",
         needs=frozenset({"features"}),  # `prepare` does all the work
         modalities=("text",),
     )
