@@ -1,7 +1,8 @@
 """Writes the pages of the documentation that the code can say better: ``python docs/generate.py``; with ``--check`` it names those that are behind.
 
 Methods, components, config keys, commands, data sets, keys of MMSA and error messages come from what the code declares; the front page is
-README.md; in other pages, a block of code with a title is the file of that name. Plugins are those of this repository, whether they are installed or not.
+README.md; in other pages, a block of code with a title is the file of that name. Plugins are those of this repository, whether they are
+installed or not.
 """
 
 from __future__ import annotations
