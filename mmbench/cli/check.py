@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmbench.cli.options import experiment_options
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import hushed, json_text, say
 from mmbench.errors import DataError
 
 if TYPE_CHECKING:
     from mmbench.resolve import Resolved
     from mmbench.runner import Plan
+    from mmbench.tuning.search import Search
 
 
 KINDS = ("model", "encoder", "loss", "training", "selection", "metrics")
@@ -29,7 +30,10 @@ MOST_ROWS = 24
 @click.argument("config")
 @experiment_options
 @click.option("--build", is_flag=True, help="Also build the modules, count parameters, and run two samples forward and backward.")
-def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: str, out: Path, data_root: Path | None, build: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for scripts.")
+def command(
+    config: str, overrides: tuple[str, ...], seeds: str | None, device: str, out: Path, data_root: Path | None, build: bool, as_json: bool
+) -> None:
     """Validate CONFIG and print what it would do: data, components, adapters, refusals, runs. Nothing is trained or written to --out."""
     from mmbench.resolve import load, read
 
@@ -39,6 +43,20 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
 
         search = load_search(config, overrides, seeds)
     cells = list(search.first) if search else load(config, overrides, seeds)
+    with hushed(as_json):
+        plan, problems = _tell(config, cells, out, data_root, device, build, search)
+    if as_json:
+        say(json_text(_document(config, cells, plan, problems)))
+    if all(cell.fit.refusals for cell in cells):
+        sys.exit(2)
+
+
+def _tell(
+    config: str, cells: list[Resolved], out: Path, data_root: Path | None, device: str, build: bool, search: Search | None
+) -> tuple[Plan | None, list[str]]:
+    """Print what would be done, of a search its first trial. Returns the plan, if there can be one, and what is in its way."""
+    from mmbench.runner import make_plan
+
     rows = _apart(cells)
     runnable = [cell for cell in cells if not cell.fit.refusals]
     first = (runnable or cells)[0]
@@ -57,19 +75,41 @@ def command(config: str, overrides: tuple[str, ...], seeds: str | None, device: 
     except DataError as error:
         problems.append(f"the data are missing or cannot be used: {error}")
     blocked = bool(first.missing) or dataset is None or not runnable
-    if not blocked:
-        if search:
-            say(f"runs        {out / cells[0].experiment.name}: {search.config.trials} trials; then the best in {out / search.name}_tuned")
-        else:
-            _runs(cells, out, data_root, device)
+    plan = None if blocked else make_plan(cells, out, data_root, device)
+    if search and plan is not None:
+        say(f"runs        {out / cells[0].experiment.name}: {search.config.trials} trials; then the best in {out / search.name}_tuned")
+    elif plan is not None:
+        _runs(plan, len(cells) > 1)
     if build and not blocked:
         for cell in _apart(runnable):
             _build(cell, dataset if cell is first else None, data_root)
     for problem in problems:
         say(f"cannot run  {problem}")
     say("This experiment cannot be run yet." if blocked else "This experiment can be run.")
-    if not runnable:
-        sys.exit(2)
+    return plan, problems
+
+
+def _document(config: str, cells: list[Resolved], plan: Plan | None, problems: list[str]) -> dict[str, Any]:
+    """The same for scripts: what takes part, the runs with their states, and the problems."""
+    from mmbench.runner import run_status
+
+    used = [choice for cell in cells for choice in (cell.model, *cell.encoders.values(), *cell.losses)]
+    components = {
+        choice.entry.key: {"kind": choice.entry.component.kind, "name": choice.entry.key, "version": choice.entry.version} for choice in used
+    }
+    runs = [
+        {"name": row.name, "floor": row.floor, "part": row.resolved.manifest.part, "seed": seed, "folder": str(folder), "state": run_status(folder)}
+        for row, seed, folder in (plan.runs() if plan else ())
+    ]
+    return {
+        "config": config,
+        "can_run": plan is not None,
+        "problems": problems,
+        "components": list(components.values()),
+        "adapters": sorted({field for cell in cells for field in cell.fit.adapters}),
+        "data": [{"name": dataset.name, **dataset.record} for dataset in plan.datasets] if plan else [],
+        "runs": runs,
+    }
 
 
 def _apart(cells: list[Resolved]) -> list[Resolved]:
@@ -151,10 +191,9 @@ def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> 
     return dataset
 
 
-def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str) -> None:
-    from mmbench.runner import make_plan, run_status
+def _runs(plan: Plan, several: bool) -> None:
+    from mmbench.runner import run_status
 
-    plan = make_plan(cells, out, data_root, device)
     rows = list({(row.name, row.floor): row for row in plan.rows}.values()) if plan.parts else list(plan.rows)
     if len(rows) > MOST_ROWS:
         counts = Counter(run_status(folder) or "to do" for _, _, folder in plan.runs())
@@ -170,7 +209,7 @@ def _runs(cells: list[Resolved], out: Path, data_root: Path | None, device: str)
         return
     for row in plan.rows:
         states = {seed: run_status(folder) or "to do" for other, seed, folder in plan.runs() if other is row}
-        shown = f"{row.name}: " if len(cells) > 1 and not row.floor else ""
+        shown = f"{row.name}: " if several and not row.floor else ""
         say(f"runs        {shown}{row.folder}{'  (floor)' * row.floor}")
         say("            " + (", ".join(f"seed {seed}: {state}" for seed, state in states.items()) or f"incompatible: {row.refusal}"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmbench.claims import Owner, clock, owner_of, take_over
-from mmbench.cli.terminal import redraw, say
+from mmbench.cli.display import Display, Lines
+from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def prepare_encoders(folder: Path, device: str) -> int:
     """Get what the run of this folder shares with others: weights, and the features of frozen encoders. Returns the exit code."""
     say(f"encoders: getting weights and the features of frozen ones ({folder.parent.name})")
     command = [sys.executable, "-m", "mmbench.worker", str(folder), "--device", device, "--parent", str(os.getpid()), "--prepare"]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, stdout=2).returncode  # what libraries print there is no result
 
 
 def take_over_runs(plan: Plan) -> None:
@@ -57,15 +57,15 @@ def take_over_runs(plan: Plan) -> None:
             say(f"{row.name} seed {seed}: taken over from {owner}")
 
 
-def execute(requests: Sequence[RunRequest], choice: Choice) -> Execution:
-    """Execute the runs with an executor, a line for each on the terminal. Ctrl-C asks them to stop after their step.
+def execute(requests: Sequence[RunRequest], choice: Choice, display: Display | None = None) -> Execution:
+    """Execute the runs with an executor, told of by `display` (default: lines). Ctrl-C asks them to stop after their step.
 
     Runs that other processes execute are waited for, and executed here if those end without a result.
     """
     from mmbench.tracking import choose
 
     choose(())  # those of the environment, which the runs inherit
-    display = Display(len(requests))
+    display = Lines(len(requests)) if display is None else display
     executor = choice.entry.load()(choice.config, display.epoch)
     failed, interrupted, stopping = 0, 0, False
 
@@ -84,6 +84,7 @@ def execute(requests: Sequence[RunRequest], choice: Choice) -> Execution:
             display.outcome(outcome)
             failed += outcome.status == "failed"
             interrupted += outcome.status == "interrupted"
+        display.clear()
         ready, silent = waiting.look()
         failed += silent
         if waiting.runs and not ready:
@@ -91,6 +92,7 @@ def execute(requests: Sequence[RunRequest], choice: Choice) -> Execution:
             time.sleep(PAUSE)
     for number, handler in before.items():
         signal.signal(number, handler)
+    display.clear()
     if stopping:
         say(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, stopping)
@@ -130,39 +132,3 @@ class Waiting:
         who = "; ".join(owners[:3]) + f"; and {len(owners) - 3} more" * (len(owners) > 3)
         say(f"waiting for {len(self.runs)} run{'s' * (len(self.runs) > 1)} that others execute ({who}); Ctrl-C ends the waiting")
         return True
-
-
-class Display:
-    """One line per finished run; on a terminal, a last line with what is running."""
-
-    def __init__(self, total: int):
-        self.total = total
-        self.finished = 0
-        self.running: dict[Path, str] = {}
-        self.last: dict[Path, dict[str, Any]] = {}
-        self.started: dict[Path, float] = {}
-        self.live = sys.stdout.isatty()
-
-    def epoch(self, request: Any, told: dict[str, Any]) -> None:
-        """Hear of an epoch of a run."""
-        self.started.setdefault(request.folder, time.monotonic())
-        self.last[request.folder] = told
-        self.running[request.folder] = f"{request.label} {told['epoch']}/{told['of']}"
-        if self.live:
-            redraw(" | ".join(self.running.values()), shutil.get_terminal_size()[0])
-
-    def outcome(self, outcome: Any) -> None:
-        """Hear of the end of a run."""
-        self.finished += 1
-        folder = outcome.request.folder
-        self.running.pop(folder, None)
-        told = self.last.get(folder)
-        detail = ""
-        if told:
-            value = told.get("value")
-            shown = f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"
-            detail = f"  epoch {told['epoch']}/{told['of']}  valid {told.get('metric')} {shown}  {time.monotonic() - self.started[folder]:.1f} s"
-        reason = f"  {outcome.reason}" if outcome.reason else ""
-        if self.live:
-            redraw("", 1)
-        say(f"[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import json_text, say
 from mmbench.component import KINDS
+
+if TYPE_CHECKING:
+    from mmbench.plugins import Entry
 
 
 @click.command()
 @click.argument("kind", required=False, type=click.Choice(KINDS))
-def command(kind: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the same as JSON, for scripts.")
+def command(kind: str | None, as_json: bool) -> None:
     """The installed components, of one KIND or all: name, distribution, what it needs or provides, summary."""
     from mmbench.plugins import catalogue
 
     known = catalogue()
-    for each in [kind] if kind else KINDS:
+    if as_json:
+        say(json_text([_document(entry) for each in ([kind] if kind else KINDS) for entry in known.of_kind(each)]))
+    for each in [] if as_json else [kind] if kind else KINDS:
         entries = known.of_kind(each)
         title = f"{each}{'es' if each.endswith('s') else 's'}"
         say(title if entries else f"{title}: none installed")
@@ -36,3 +44,19 @@ def command(kind: str | None) -> None:
 
 def _fields(names: frozenset[str]) -> str:
     return ", ".join(sorted(names))
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    component = entry.component
+    return {
+        "kind": component.kind,
+        "name": component.name,
+        "key": entry.key,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "summary": component.summary,
+        "needs": sorted(component.needs),
+        "provides": sorted(component.provides),
+        "tasks": list(component.tasks),
+        "floor": component.floor,
+    }

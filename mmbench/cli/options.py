@@ -59,6 +59,9 @@ def execution(overrides: tuple[str, ...], executor: str | None, **options: float
     return (*first, *overrides, *(f"executor.{name}={value}" for name, value in options.items() if value is not None))
 
 
+quiet_option = click.option("--quiet", is_flag=True, help="Print warnings, runs that failed, and the table.")
+
+
 _OPTIONS = [
     click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, for example training.epochs=10. Repeatable."),
     click.option("--seeds", metavar="SEEDS", help="For example 1-5 or 1,3,7."),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import execution, execution_options, experiment_options
-from mmbench.cli.terminal import say
+from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
+from mmbench.cli.terminal import hushed, say
 
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
@@ -27,6 +27,7 @@ ADVICE = "choose another folder with --out"
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @click.option("--no-run", is_flag=True, help="Train nothing; write the table of the runs that are there.")
 @click.option("--format", "format_", type=click.Choice(["plain", "github", "latex", "csv"]), default="plain", show_default=True)
+@quiet_option
 def command(
     target: str | None,
     listed: bool,
@@ -44,6 +45,7 @@ def command(
     take_over: bool,
     no_run: bool,
     format_: str,
+    quiet: bool,
 ) -> None:
     """Run what is missing of TARGET (such as decalign/table2) and write it beside the published values.
 
@@ -77,14 +79,14 @@ def command(
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     work = make_work(chosen, Options(overrides, seeds, out, data_root, device))
     failed = 0
-    if not no_run:
-        failed = _run(work, device, rerun, take_over)
-    drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: say(clean(line))))
+    with hushed(quiet):
+        if not no_run:
+            failed = _run(work, device, rerun, take_over, quiet)
+        drawn = draw(work, place, no_embedder if no_run else embedder(device, data_root, lambda line: say(clean(line))))
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
     files = [_write(place.with_name(f"{place.name}.{suffix}"), texts[name]) for name, suffix in FORMATS.items()]
-    say("")
-    say(texts[format_])
+    say(texts[format_] if quiet else f"\n{texts[format_]}")
     say("wrote " + ", ".join(clean(str(path)) for path in [*files, *drawn.files]))
     if failed:
         sys.exit(1)
@@ -92,8 +94,9 @@ def command(
         sys.exit(3)
 
 
-def _run(work: Work, device: str, rerun: str | None, take_over: bool) -> int:
+def _run(work: Work, device: str, rerun: str | None, take_over: bool, quiet: bool) -> int:
     """Execute what is missing, after telling what that is. Returns how many runs failed or were stopped, earlier ones among them."""
+    from mmbench.cli.display import Failures
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.results.formats import clean
     from mmbench.runner import encoder_runs, prepare
@@ -123,7 +126,7 @@ def _run(work: Work, device: str, rerun: str | None, take_over: bool) -> int:
     executor = next((plan.executor for _, plan in work.plans), None)
     if executor is None:
         return failed
-    ended = execute([request for several in requests.values() for request in several], executor)
+    ended = execute([request for several in requests.values() for request in several], executor, Failures() if quiet else None)
     if ended.stopping:
         sys.exit(130)
     return failed + ended.failed + ended.interrupted

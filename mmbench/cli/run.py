@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import execution, execution_options, experiment_options
+from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
 from mmbench.cli.terminal import say
+
+if TYPE_CHECKING:
+    from mmbench.cli.display import Events
 
 
 @click.command()
@@ -18,6 +22,8 @@ from mmbench.cli.terminal import say
 @click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
+@quiet_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line: the plan, each epoch, each run, and last the tables.")
 def command(
     config: str,
     overrides: tuple[str, ...],
@@ -32,34 +38,56 @@ def command(
     trackers: tuple[str, ...],
     rerun: str | None,
     take_over: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
+    from mmbench.cli.display import Events, Failures
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
+    from mmbench.cli.terminal import hushed
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import encoder_runs, make_plan, prepare
     from mmbench.tracking import choose
 
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json exclude each other")
+    events = Events(sys.stdout) if as_json else None
     choose(trackers)
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
-    plan = make_plan(load(config, overrides, seeds), out, data_root, device)
-    for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
-        say(f"warning: {warning}", err=True)
-    if take_over:
-        take_over_runs(plan)
-    requests, done, failed = prepare(plan, rerun)
-    for line in plan.parts:
-        say(line)
-    say(f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
-    need_torch()
-    for folder in encoder_runs(plan, requests):
-        if code := prepare_encoders(folder, device):
-            sys.exit(code)
-    ended = execute(requests, plan.executor)
-    if ended.stopping:
-        sys.exit(130)
-    say("")
-    say(summary(plan.folder))
-    say(f"Runs: {plan.folder}")
+    with hushed(quiet or as_json):
+        plan = make_plan(load(config, overrides, seeds), out, data_root, device)
+        for warning in dict.fromkeys(warning for dataset in plan.datasets for warning in dataset.record.get("warnings", ())):
+            say(f"warning: {warning}", err=True)
+        if take_over:
+            take_over_runs(plan)
+        requests, done, failed = prepare(plan, rerun)
+        for line in plan.parts:
+            say(line)
+        say(f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
+        if events:
+            events.tell("plan", folder=plan.folder, to_do=len(requests), done=done, failed=failed)
+        need_torch()
+        for folder in encoder_runs(plan, requests):
+            if code := prepare_encoders(folder, device):
+                sys.exit(code)
+        ended = execute(requests, plan.executor, events or (Failures() if quiet else None))
+        if ended.stopping:
+            sys.exit(130)
+        say("")
+    if events:
+        _tell_tables(events, plan.folder)
+    else:
+        say(summary(plan.folder))
+        if not quiet:
+            say(f"Runs: {plan.folder}")
     if failed or ended.failed or ended.interrupted:  # a run's process may be told to stop when this one is not
         sys.exit(1)
+
+
+def _tell_tables(events: Events, folder: Path) -> None:
+    from mmbench.results.documents import table_document
+    from mmbench.results.runs import find_runs
+    from mmbench.results.tables import build_tables
+
+    events.tell("tables", folder=folder, tables=[table_document(table) for table in build_tables(find_runs(folder))])

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import json_text, say
 
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def command(folder: Path) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the state of each run as JSON, for scripts.")
+def command(folder: Path, as_json: bool) -> None:
     """Show the state of every run below DIR: one line for each configuration, with the reasons of failures below it."""
+    from mmbench.results.documents import status_document
     from mmbench.results.formats import clean
     from mmbench.results.runs import find_runs
     from mmbench.results.status import status_lines
 
+    if as_json:
+        say(json_text(status_document(find_runs(folder))))
+        return
     for line in status_lines(find_runs(folder)):
         say(line[: len(line) - len(line.lstrip())] + clean(line))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -16,9 +19,11 @@ def say(text: str = "", err: bool = False, nl: bool = True) -> None:
     click.echo(shown(text), err=err, nl=nl)
 
 
-def redraw(text: str, width: int) -> None:
-    """Put text in the place of the last line of a terminal of this width."""
-    click.echo(f"\r\033[K{shown(text)[: width - 1]}", nl=False)
+@contextlib.contextmanager
+def hushed(on: bool) -> Iterator[None]:
+    """While `on`, what is said to standard output is dropped; errors and warnings are not."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere) if on else contextlib.nullcontext():
+        yield
 
 
 def json_text(value: Any) -> str:
