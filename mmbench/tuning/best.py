@@ -26,7 +26,11 @@ def write_best(study: Study, position: int) -> Path:
     search, trials = study.search, study.trials()
     best = trials[position]
     (first, *_) = search.cells(best.values, "best")
-    content: dict[str, Any] = {**first.document.value, "name": f"{search.name}_tuned", "row": f"{search.name}, tuned ({len(trials)} trials)"}
+    content: dict[str, Any] = {
+        **first.document.value,
+        "name": f"{search.name}_tuned",
+        "row": f"{search.name}, tuned ({len(trials)} trial{'s' * (len(trials) > 1)})",
+    }
     content |= {"seeds": search.document.value.get("seeds")}
     for key in ("executor", *(["seeds"] if content["seeds"] is None else [])):
         content.pop(key, None)
