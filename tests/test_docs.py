@@ -73,7 +73,7 @@ def parse(words: list[str]) -> None:
         context = command.make_context(name, list(arguments), parent=context)
         if not isinstance(command, click.Group):
             return
-        rest = [*context._protected_args, *context.args]
+        rest = [*getattr(context, "_protected_args", ()), *context.args]  # the second has all from click 9 on
         name, found, arguments = command.resolve_command(context, rest)
         assert found is not None, words
         command = found
