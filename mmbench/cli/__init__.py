@@ -13,6 +13,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from mmbench import __version__
 from mmbench.errors import DataError, MmbenchError, printable, shown, told
@@ -36,6 +37,7 @@ VERBS = {
     "new": "write a config, or a plugin package, to start from",
     "plugins": "the installed plugins, and why one could not be loaded",
     "env": "versions, plugins, GPUs and paths, for a bug report",
+    "completion": "the line that makes Tab complete commands, configs, components and keys",
     "data": "list, check and simulate data sets",
     "test": "check that installed plugins keep the contracts",
 }
@@ -57,6 +59,12 @@ class Verbs(click.Group):
         command = import_module(f"mmbench.cli.{name}").command
         command.help = command.help or VERBS[name][:1].upper() + VERBS[name][1:] + "."
         return command  # type: ignore[no-any-return]
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The verbs, without importing them."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(context, incomplete)
+        return [CompletionItem(name, help=text) for name, text in VERBS.items() if name.startswith(incomplete)]
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

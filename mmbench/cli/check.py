@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.options import experiment_options
 from mmbench.cli.terminal import hushed, json_text, say
 from mmbench.errors import DataError
@@ -27,7 +28,7 @@ MOST_ROWS = 24
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=complete("configs"))
 @experiment_options
 @click.option("--build", is_flag=True, help="Also build the modules, count parameters, and run two samples forward and backward.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for scripts.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.terminal import say
 
 
@@ -47,9 +48,16 @@ def plugin(name: str, into: Path) -> None:
 
 @command.command()
 @click.option("--from-mmsa", "mmsa", type=click.Path(path_type=Path), metavar="FILE", help="Values from a configuration of MMSA (JSON).")
-@click.option("--data", "--dataset", "data", metavar="NAME", help="The data set: mmbench data list.")
-@click.option("--model", metavar="NAME", help="The fusion model: mmbench list model.")
-@click.option("--loss", "losses", metavar="NAME", multiple=True, help="A loss beside those that the model comes with: mmbench list loss. Repeatable.")
+@click.option("--data", "--dataset", "data", metavar="NAME", shell_complete=complete("datasets"), help="The data set: mmbench data list.")
+@click.option("--model", metavar="NAME", shell_complete=complete("components", "model"), help="The fusion model: mmbench list model.")
+@click.option(
+    "--loss",
+    "losses",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=complete("components", "loss"),
+    help="A loss beside those that the model comes with: mmbench list loss. Repeatable.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any other value, for example data.simulated=true. Repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE", help="Default: my_MODEL_DATA.yaml.")
 def config(mmsa: Path | None, data: str | None, model: str | None, losses: tuple[str, ...], overrides: tuple[str, ...], out: Path | None) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.terminal import say
 
 device_option = click.option(
@@ -39,7 +40,12 @@ timeout_option = click.option(
 )
 
 _EXECUTION = [
-    click.option("--executor", metavar="NAME", help="What carries the runs out: mmbench list executor. Default: as CONFIG says, or local."),
+    click.option(
+        "--executor",
+        metavar="NAME",
+        shell_complete=complete("components", "executor"),
+        help="What carries the runs out: mmbench list executor. Default: as CONFIG says, or local.",
+    ),
     click.option("--jobs", type=click.IntRange(1), help="Runs at once. Default: one per GPU, or one per core."),
     click.option("--jobs-per-device", type=click.IntRange(1), help="Runs at once on each GPU, for small models. Default: 1."),
     timeout_option,
@@ -63,7 +69,14 @@ quiet_option = click.option("--quiet", is_flag=True, help="Print warnings, runs 
 
 
 _OPTIONS = [
-    click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one value, for example training.epochs=10. Repeatable."),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        shell_complete=complete("keys"),
+        help="Change one value, for example training.epochs=10. Repeatable.",
+    ),
     click.option("--seeds", metavar="SEEDS", help="For example 1-5 or 1,3,7."),
     device_option,
     click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where the run folders go."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
 from mmbench.cli.terminal import hushed, say
 
@@ -18,7 +19,7 @@ ADVICE = "choose another folder with --out"
 
 
 @click.command()
-@click.argument("target", required=False)
+@click.argument("target", required=False, shell_complete=complete("targets"))
 @click.option("--list", "listed", is_flag=True, help="List the targets, as without TARGET.")
 @click.option("--variant", default="", metavar="NAME", help="Another setting than the paper's, where the target has one, such as features.")
 @experiment_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
 from mmbench.cli.terminal import say
 
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=complete("configs"))
 @experiment_options
 @execution_options
-@click.option("--track", "trackers", metavar="NAME", multiple=True, help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.")
+@click.option(
+    "--track",
+    "trackers",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=complete("components", "tracker"),
+    help="Write the course of runs elsewhere too: mmbench list tracker. Repeatable.",
+)
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @quiet_option

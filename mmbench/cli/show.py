@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.terminal import say
 from mmbench.component import KINDS
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("name")
+@click.argument("name", shell_complete=complete("components"))
 def command(kind: str, name: str) -> None:
     """One component: what it is, and every hyperparameter with type, default, description and source."""
     from mmbench.component_config import type_text

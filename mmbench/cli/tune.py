@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options
 from mmbench.cli.terminal import say
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("config")
+@click.argument("config", shell_complete=complete("configs"))
 @experiment_options
 @execution_options
 @click.option("--no-final", is_flag=True, help="Do not run the best configuration with the seeds of the experiment.")
