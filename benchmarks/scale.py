@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from measure import child, memory, options, record, timed
 from scale_runs import METHODS, SEEDS, finish, make, mould
 
 CONFIG = "lmf_mosi"
+REPEATS = 2
 RATES = 10
 """Values of the second axis of the sweeps that are planned."""
 TEMPLATE, PAGE = Path(__file__).parent / "scale.template.md", Path(__file__).parent.parent / "docs" / "scale.md"
@@ -75,18 +75,21 @@ def main(runs: int, cells: str, finished: int, folder: Path | None, page: bool, 
         cast = mould(trained(place / "mould"))
         click.echo(f"{make(runs, cast, place)} folders in {place}")
         rows: list[dict[str, Any]] = []
+        settings: dict[str, Any] = {"runs": runs, "seeds": SEEDS, "methods": METHODS}
+        settings["files"] = on_disk(next((place / "mould").glob("*/lmf-*/seed-1")))
         for name, arguments in verbs(place).items():
             cold(place)
-            found = [told(arguments) for _ in range(1 if quick else 2)]
-            best = min(found, key=lambda one: one["seconds"])
-            rows.append({"verb": name, **best, "cold_s": found[0]["seconds"]})
-            click.echo(f"{name}: {best['seconds']} s ({found[0]['seconds']} s cold), {best['peak_mb']} MiB, {best['read_mb']} MiB read")
-        plans = [child(__file__, {"cells": int(size), "place": str(place / "plans")}, threads, quick) for size in cells.split(",")]
-        for plan in plans:
-            click.echo(json.dumps(plan))
-        again = finished_sweep(finished, place, cast)
-        files = on_disk(place / "mould", next((place / "mould").rglob("result.json")).parent)
-        record(out, "scale", threads, quick, rows, runs=runs, plans=plans, finished=again, files=files, seeds=SEEDS, methods=METHODS)
+            found = [told(arguments) for _ in range(1 if quick else REPEATS)]
+            rows.append({"verb": name, **min(found, key=lambda one: one["seconds"]), "cold_s": found[0]["seconds"]})
+            click.echo(json.dumps(rows[-1]))
+            record(out, "scale", threads, quick, rows, whole=False, **settings)  # what is measured stays, however the command ends
+        settings["plans"] = []
+        for size in cells.split(","):
+            settings["plans"].append(child(__file__, {"cells": int(size), "place": str(place / "plans")}, threads, quick))
+            click.echo(json.dumps(settings["plans"][-1]))
+            record(out, "scale", threads, quick, rows, whole=False, **settings)
+        settings["finished"] = finished_sweep(finished, place, cast)
+        record(out, "scale", threads, quick, rows, **settings)
     if not quick:
         write_page(out, False)
 
@@ -165,18 +168,20 @@ def finished_sweep(runs: int, place: Path, cast: Any) -> dict[str, Any]:
     return {"runs": runs, **told(["run", str(config), "--seeds", f"1-{SEEDS}", "--out", str(place / "finished")])}
 
 
-def on_disk(folder: Path, run: Path) -> dict[str, Any]:
-    """Bytes of each file of a real finished run, and how many files and folders a run and a configuration have."""
-    sizes = {path.name: path.stat().st_size for path in sorted(run.iterdir())}
-    kinds = Counter("folders" if path.is_dir() else "files" for path in folder.rglob("*"))
-    return {"sizes": sizes, "inodes_per_run": len(sizes) + 1, "inodes_per_configuration": 1, "mould": dict(kinds)}
+def on_disk(run: Path) -> dict[str, int]:
+    """Bytes of each file of a real finished run."""
+    return {path.name: path.stat().st_size for path in sorted(run.iterdir())}
 
 
 def write_page(results: Path, check: bool) -> None:
     """docs/scale.md of the figures and of the prose in the template."""
     path = results / "scale.json"
     figures = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    text = re.sub(r"\{\{([a-z_]+)\}\}", lambda match: TABLES[match[1]](figures) if figures else "*Not recorded yet.*", TEMPLATE.read_text(encoding="utf-8"))
+
+    def shown(match: re.Match[str]) -> str:
+        return TABLES[match[1]](figures) if figures else "*Not recorded yet: `python benchmarks/scale.py`.*"
+
+    text = re.sub(r"\{\{([a-z_]+)\}\}", shown, TEMPLATE.read_text(encoding="utf-8"))
     if not check:
         PAGE.write_text(text, encoding="utf-8")
         click.echo(f"written: {PAGE}")
@@ -202,21 +207,23 @@ def plans_table(figures: dict[str, Any]) -> str:
     settings = figures["settings"]
     head = ["cells", "runs", "read and check the config, s", "lay out, s", "write the folders, s", "look at them again, s", "memory, MiB"]
     keys = ("cells", "runs", "load", "make_plan", "prepare", "prepare_again", "rss_mb")
-    again = settings["finished"]
-    line = f"`mmbench run` of a finished sweep of {again['runs']} runs, table included: {again['seconds']} s, {again['peak_mb']} MiB."
-    return f"{table(head, ([plan[key] for key in keys] for plan in settings['plans']))}\n\n{line}"
+    again = settings.get("finished")
+    line = again and f"`mmbench run` of a finished sweep of {again['runs']} runs, table included: {again['seconds']} s, {again['peak_mb']} MiB."
+    return f"{table(head, ([plan[key] for key in keys] for plan in settings.get('plans', ())))}\n\n{line or 'Not recorded yet.'}"
 
 
 def files_table(figures: dict[str, Any]) -> str:
     """What is on the disk; the columns for more runs than were made are products."""
-    files = figures["settings"]["files"]
-    small = {name: size for name, size in files["sizes"].items() if name != "best.pt"}
-    inodes = files["inodes_per_run"] + files["inodes_per_configuration"] / figures["settings"]["seeds"]
-    bytes_, checkpoint = sum(small.values()), files["sizes"].get("best.pt", 0)
+    files, seeds = figures["settings"]["files"], figures["settings"]["seeds"]
+    small = {name: size for name, size in files.items() if name != "best.pt"}
+    inodes = len(files) + 1 + 1 / seeds  # its files, its folder, and its share of the configuration's folder
+    bytes_, checkpoint = sum(small.values()), files["best.pt"]
     rows = [["1", f"{inodes:.1f}", f"{bytes_ / 1e3:.1f} kB", f"{checkpoint / 1e6:.1f} MB"]]
-    for runs in (10_000, 1_000_000):
-        rows.append([f"{runs} (extrapolated)", f"{inodes * runs:.0f}", f"{bytes_ * runs / 1e9:.1f} GB", f"{checkpoint * runs / 1e12:.2f} TB"])
-    names = ", ".join(f"`{name}` {size} B" for name, size in files["sizes"].items())
+    rows += [
+        [f"{runs} (extrapolated)", f"{inodes * runs:.0f}", f"{bytes_ * runs / 1e9:.1f} GB", f"{checkpoint * runs / 1e12:.2f} TB"]
+        for runs in (10_000, 1_000_000)
+    ]
+    names = ", ".join(f"`{name}` {size} B" for name, size in files.items())
     return f"{table(['runs', 'inodes', 'text and predictions', 'checkpoints'], iter(rows))}\n\nFiles of one run ({CONFIG}, simulated): {names}."
 
 
