@@ -77,18 +77,17 @@ def main(runs: int, cells: str, finished: int, folder: Path | None, page: bool, 
         rows: list[dict[str, Any]] = []
         settings: dict[str, Any] = {"runs": runs, "seeds": SEEDS, "methods": METHODS}
         settings["files"] = on_disk(next((place / "mould").glob("*/lmf-*/seed-1")))
+        settings["plans"] = []
+        for size in cells.split(","):
+            settings["plans"].append(child(__file__, {"cells": int(size), "place": str(place / "plans")}, threads, quick))
+            click.echo(json.dumps(settings["plans"][-1]))
+        settings["finished"] = finished_sweep(finished, place, cast)
         for name, arguments in verbs(place).items():
             cold(place)
             found = [told(arguments) for _ in range(1 if quick else REPEATS)]
             rows.append({"verb": name, **min(found, key=lambda one: one["seconds"]), "cold_s": found[0]["seconds"]})
             click.echo(json.dumps(rows[-1]))
             record(out, "scale", threads, quick, rows, whole=False, **settings)  # what is measured stays, however the command ends
-        settings["plans"] = []
-        for size in cells.split(","):
-            settings["plans"].append(child(__file__, {"cells": int(size), "place": str(place / "plans")}, threads, quick))
-            click.echo(json.dumps(settings["plans"][-1]))
-            record(out, "scale", threads, quick, rows, whole=False, **settings)
-        settings["finished"] = finished_sweep(finished, place, cast)
         record(out, "scale", threads, quick, rows, **settings)
     if not quick:
         write_page(out, False)

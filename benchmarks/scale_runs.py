@@ -104,7 +104,7 @@ def write_run(folder: Path, configuration: Configuration, seed: int, state: str,
     (folder / "log.txt").touch()
     if state == "interrupted":
         return
-    about = {"experiment": "matrix", "name": name, "model": configuration.method, "status": state}
+    about: dict[str, Any] = {"experiment": "matrix", "name": name, "model": configuration.method, "status": state}
     about["losses"] = [{"name": configuration.loss, "weight": {configuration.loss: [0.1, 0]}}] if losses else []
     data = {"name": configuration.dataset, "title": f"Set {configuration.dataset[3:]}"}
     data["fingerprint"] = hashlib.sha256(configuration.dataset.encode()).hexdigest()

@@ -38,6 +38,13 @@ def test_a_page_of_other_figures_is_noticed(tmp_path) -> None:
     assert "Not recorded yet: `python benchmarks/steps.py`" in (tmp_path / "page.md").read_text(encoding="utf-8")
 
 
+def test_the_page_of_many_runs_is_what_the_recorded_figures_make(tmp_path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--page", "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, check=False).returncode == 1  # no figures make another page
+
+
 def test_no_recorded_figures_are_of_a_quick_run() -> None:
     contents = [json.loads(path.read_text(encoding="utf-8")) for path in (BENCHMARKS / "results").glob("*.json")]
     assert [content for content in contents if isinstance(content, dict) and content.get("quick")] == []

@@ -123,7 +123,7 @@ def placed_among(column: Column, rows: Sequence[Row], others: Sequence[Row], con
     """
     key, shown = column.key, {row.name for row in rows}
     order = sorted((row for row in (*rows, *others) if not math.isnan(row.cells[key].mean)), key=lambda row: row.cells[key].mean)
-    found: list[tuple[set[str], set[str]]] = []
+    found: list[set[str]] = []
     first: Row | None = None
     for row in reversed(order) if column.higher_is_better else order:
         contest.add(row.name, row.finished)
@@ -136,7 +136,7 @@ def placed_among(column: Column, rows: Sequence[Row], others: Sequence[Row], con
         found.append(tied(column, left if row.name in shown else [row, *left], contest))
         if len(found) == 2:
             break
-    best, second = (*found, set(), set())[:2]
+    best, second = found + [set()] * (2 - len(found))
     return best & shown, second & shown
 
 

@@ -21,8 +21,8 @@ def status_lines(records: Iterable[RunRecord]) -> list[str]:
     lines = []
     if len(configurations) > MANY:
         counts = Counter(run.status for runs in configurations.values() for run in runs)
-        states = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
-        lines.append(f"{counts.total()} runs of {len(configurations)} configurations: {states}")
+        told = ", ".join(f"{counts[status]} {status}" for status in ORDER if counts[status])
+        lines.append(f"{sum(counts.values())} runs of {len(configurations)} configurations: {told}")
     for (experiment, label), runs in sorted(configurations.items(), key=_place):
         name = next((run.name for run in runs if run.name), "")
         states = []

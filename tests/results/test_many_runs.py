@@ -37,7 +37,7 @@ def put(root: Path, name: str, size: float, seeds: int = 2) -> None:
         rng = np.random.default_rng([*map(ord, name), seed])
         guess = (TARGET + np.abs(rng.normal(size, 0.1, len(TARGET)))).astype(np.float32)
         error = np.abs(guess.astype(float) - TARGET)
-        scores = {"mae": float(error.mean()), "mse": float(np.square(error).mean())}
+        scores: dict[str, float | None] = {"mae": float(error.mean()), "mse": float(np.square(error).mean())}
         folder = make_run(root, name, seed, scores, np.zeros(8, np.float32), data={"metrics": ["mae", "mse"]})
         write_predictions(folder / NAME, {"test": (IDS, TARGET, guess)})
 
