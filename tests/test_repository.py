@@ -13,8 +13,7 @@ from mmbench.tuning.search import load_search
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
-
-OPTIONS = ("optuna", "ray")
+OPTIONS = ("optuna", "ray", "slurm")
 """Plugins that a user asks for; the README's first command does without what they need."""
 
 

@@ -135,7 +135,7 @@ class LocalExecutor:
                     process.stdout.close()
         left = owner_of(run.folder)
         if code in ORDERLY and left is not None and left.pid == process.pid and left.state() == "gone":
-            return self._failed(run, f"its process {_ending(code)} in the middle; see {run.folder / 'log.txt'}")  # not by the worker's own return
+            return self.fail(run, f"its process {_ending(code)} in the middle; see {run.folder / 'log.txt'}")  # not by the worker's own return
         if code == UNWRITTEN:
             return self._unwritten(run, unwritten[-1] if unwritten else "its result could not be written")
         return self._outcome(run, code, late)
@@ -168,16 +168,16 @@ class LocalExecutor:
         status, reason = stated(run.folder)
         if late and not self.stopping and status not in FINAL:
             why = f"stopped after {in_time(self.config.timeout or 0)} (--timeout); --rerun failed goes on from its last checkpoint"
-            return self._failed(run, why, resumable=True)
+            return self.fail(run, why, resumable=True)
         if status and (code == EXIT.get(status) or (code < 0 and status in FINAL)):  # what is killed, or crashes, as it ends had its result
             return RunOutcome(run, status, reason)
         if self.stopping or code == EXIT["interrupted"]:
             return RunOutcome(run, "interrupted", "stopped on request")
         reason = f"its process {_ending(code)}; see {run.folder / 'log.txt'}"
-        return self._failed(run, reason)
+        return self.fail(run, reason)
 
-    def _failed(self, run: RunRequest, reason: str, **more: Any) -> RunOutcome:
-        """Put down that the run has failed, unless something final is there already."""
+    def fail(self, run: RunRequest, reason: str, **more: Any) -> RunOutcome:
+        """Put down that a run has failed, unless something final is there already. `more`: other entries of its result, such as ``resumable``."""
         path = run.folder / "result.json"
         try:
             with claim(run.folder):  # which the dead process may have left, and another command taken over

@@ -1,0 +1,1 @@
+"""Runs of mmbench as array jobs of Slurm."""
