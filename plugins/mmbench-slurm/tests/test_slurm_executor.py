@@ -1,5 +1,6 @@
 """The executor without a Slurm: what it reads of Slurm's words, how runs are packed, and a job under submitit alone."""
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import submitit
 
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.errors import ConfigError
-from mmbench.executors import Queued
+from mmbench.executors import LocalExecutor, Queued
 from mmbench.worker import stated
 from mmbench_slurm.config import SlurmConfig
 from mmbench_slurm.executor import SlurmExecutor
@@ -211,6 +212,23 @@ def test_a_run_that_never_ends_an_epoch_is_failed(tmp_path) -> None:
         again = job.checkpoint([run])
         assert again.args == ([run],)
         assert len(failed) == expected
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_what_a_dead_node_left_is_taken_over(tmp_path, monkeypatch, alive) -> None:
+    """A job's next turn waits until the claim of another machine is old enough; one that is still touched is left alone."""
+    monkeypatch.setattr("mmbench.claims.SILENT", 2.0)
+    monkeypatch.setattr("mmbench_slurm.job.PAUSE", 0.1)
+    (run,) = runs(tmp_path, 1)
+    (run.folder / "claim").mkdir()
+    file = run.folder / "claim" / "token.json"
+    file.write_text(json.dumps({"host": "elsewhere", "boot": "b", "space": "s", "pid": 7, "born": "1", "since": "2026-01-01"}))
+    if alive:
+        threading.Timer(0.5, os.utime, [file]).start()
+    job = Job(SlurmConfig())
+    job._executor = LocalExecutor()
+    job._inherit(run)
+    assert file.is_file() == alive
 
 
 def test_stopped_twice_waits_for_nothing(slurm, tmp_path) -> None:

@@ -8,7 +8,6 @@ import threading
 
 import pytest
 
-import one_node_slurm
 from mmbench.claims import owner_of
 from mmbench.errors import ConfigError
 from mmbench.executors import Queued
@@ -16,15 +15,14 @@ from mmbench.results.runs import find_runs
 from mmbench.results.status import status_lines
 from mmbench_slurm.config import SlurmConfig
 from mmbench_slurm.executor import SlurmExecutor
-from one_node_slurm import Slurm, wait_for
+from one_node_slurm import Slurm, unavailable, wait_for
 from slurm_runs import LONG, config, epochs, locally, predictions, requests
-
-if reason := one_node_slurm.unavailable():
-    pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
+    if reason := unavailable():
+        pytest.skip(reason)
     slurm = Slurm(tmp_path_factory.mktemp("slurm"))
     with pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.environment.items():

@@ -11,20 +11,26 @@ The protocol is submitit's, with two things of ours:
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from submitit.core.job_environment import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
+from mmbench.claims import clock, owner_of, take_over
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.executors import LocalConfig, LocalExecutor
 from mmbench_slurm.config import SlurmConfig
 from mmbench_slurm.scheduler import STARTING, Scheduler, SilentError
+
+PAUSE = 5.0
+"""Seconds between two looks at a claim that may be of a dead node."""
 
 
 class Job:
@@ -42,8 +48,8 @@ class Job:
         self._work = threading.Thread(target=self._execute, args=(runs,), daemon=True)
         user = JobEnvironment._usr_sig()
         self._requeue = signal.getsignal(user)  # submitit's, which calls `checkpoint`
-        signal.signal(signal.SIGTERM, self._terminated)
         self._work.start()
+        signal.signal(signal.SIGTERM, self._terminated)
         while self._work.is_alive():  # in pieces, so that handlers have their turn
             self._work.join(1)
 
@@ -63,10 +69,23 @@ class Job:
 
     def _execute(self, runs: Sequence[RunRequest]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, [JobEnvironment._usr_sig()])
+        if int(os.environ.get("SLURM_RESTART_COUNT", "0")):
+            for run in runs:
+                self._inherit(run)
         for outcome in self._executor.submit(runs):
             print(f"{outcome.request.label}: {outcome.status} {outcome.reason}".rstrip(), flush=True)
             self._outcomes.append(outcome)
             self._advanced |= outcome.status != "interrupted"
+
+    def _inherit(self, run: RunRequest) -> None:
+        """Take over a run from an earlier turn of the job whose node has died: once it has shown no sign of life for as long as claims ask for. One
+        that shows another sign is alive, and is left to it."""
+        first = owner = owner_of(run.folder)
+        while owner is not None and owner == first and owner.state(partial(clock, run.folder)) == "alive" and not self._executor.stopping:
+            time.sleep(PAUSE)
+            owner = owner_of(run.folder)
+        if owner is not None and owner == first and (taken := take_over(run.folder)):
+            print(f"{run.label}: taken over from {taken}", flush=True)
 
     def _hear(self, run: RunRequest, told: Any) -> None:
         self._advanced = True
