@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @experiment_options
 @execution_options
 @click.option("--no-final", is_flag=True, help="Do not run the best configuration with the seeds of the experiment.")
-@click.option("--rerun", type=click.Choice(["failed"]), help="Start the failed runs of earlier trials anew; what --timeout stopped goes on.")
+@click.option("--rerun", type=click.Choice(["failed"]), help="Start failed runs of trials and of the best anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with what another machine did that has shown no sign of life for ten minutes.")
 def command(
     config: str,
@@ -49,7 +49,9 @@ def command(
     command goes on with a search that was stopped; with more trials, with one that had ended.
     """
     from mmbench.cli.execute import need_torch
+    from mmbench.resolve import load
     from mmbench.results.tables import summary
+    from mmbench.runner import make_plan
     from mmbench.tuning import best
     from mmbench.tuning.search import load_search
     from mmbench.tuning.study import Study
@@ -75,10 +77,14 @@ def command(
             say(line)
         say(f"best configuration: {path}")
     if not no_final:
-        plan = _final(path, out, data_root, device, carrier, take_over)
+        plan = make_plan(load(path), out, data_root, device)
+        best.rename(plan)
+        failed = _execute(plan, carrier, rerun, take_over)
         say("")
         say(summary(plan.folder))
         say(f"Runs: {plan.folder}")
+        if failed:
+            sys.exit(1)
 
 
 def _search(study: Study, carrier: Choice, rerun: str | None, take_over: bool) -> None:
@@ -99,19 +105,6 @@ def _search(study: Study, carrier: Choice, rerun: str | None, take_over: bool) -
             say(f"{study.folder}: a trial was stopped before it ended; the same command goes on", err=True)
             sys.exit(1)
         positions, rerun = [], None
-
-
-def _final(path: Path, out: Path, data_root: Path | None, device: str, carrier: Choice, take_over: bool) -> Plan:
-    """Run the best configuration as any other; exits where not all of its runs are done."""
-    from mmbench.resolve import load
-    from mmbench.runner import make_plan
-    from mmbench.tuning.best import rename
-
-    plan = make_plan(load(path), out, data_root, device)
-    rename(plan)
-    if _execute(plan, carrier, None, take_over):
-        sys.exit(1)
-    return plan
 
 
 def _execute(plan: Plan, carrier: Choice, rerun: str | None, take_over: bool) -> bool:
