@@ -157,12 +157,16 @@ class Metric:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """One run that is to be executed: everything else is read from its folder. `device` is ``cpu``, ``cuda`` or ``cuda:n``."""
+    """One run that is to be executed: everything else is read from its folder. `device` is ``cpu``, ``cuda`` or ``cuda:n``.
+
+    It takes `processes` GPUs, or `processes` times `threads` cores of one machine; its worker starts the others of its processes itself.
+    """
 
     folder: Path
     label: str
     device: str
     threads: int
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,10 @@ class TrainingConfig(Section):
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: automatic mixed precision")
     select: str | None = Field(None, description="validation metric that chooses the checkpoint, or 'loss'; default: the suite's first")
     early_stopping: PositiveInt | None = Field(None, description="stop after this many epochs without a better selection metric")
-    threads: PositiveInt = Field(1, description="CPU threads of one run")
+    threads: PositiveInt = Field(1, description="CPU threads of one run, of each of its processes")
+    processes: PositiveInt = Field(
+        1, description="processes of one run, on a GPU each where it is on GPUs: encoders that are fine-tuned are shared out among them"
+    )
     deterministic: bool = Field(
         False, description="fail where an operation has no deterministic kernel; default: such an operation is warned of in the log"
     )

@@ -29,7 +29,7 @@ from mmbench.sweep import expand
 
 T = TypeVar("T")
 
-LATER = {"buckets": None, "compile": False, "deterministic": False}
+LATER = {"buckets": None, "compile": False, "deterministic": False, "processes": 1}
 """Options of `training` that came after the first results. At these defaults they are no part of a fingerprint, so that earlier runs stay known."""
 
 
@@ -220,6 +220,7 @@ def resolve(document: Document, known: Catalogue) -> Resolved:
     executor = checker.executor()
     if experiment and manifest:
         checker.values(experiment, manifest)
+        checker.processes(experiment, encoders)
     if checker.problems or experiment is None or manifest is None or model is None or executor is None:
         raise ConfigError("\n".join(dict.fromkeys(checker.problems)))
     provides = model.declared("provides")
@@ -367,6 +368,18 @@ class Checker:
         percentiles = standardize.percentiles if standardize else None
         if percentiles and not 0 <= percentiles[0] < percentiles[1] <= 100:
             self.problem(("data", "standardize", "percentiles"), "must be two ascending numbers between 0 and 100")
+
+    def processes(self, experiment: Experiment, encoders: Mapping[str, Choice]) -> None:
+        """What several processes of one run share out: encoders that are trained, on steps that are not captured."""
+        training, location = experiment.training, ("training", "processes")
+        if training.processes == 1:
+            return
+        if not any(getattr(choice.config, "finetune", False) for choice in encoders.values()):
+            self.problem(
+                location, "processes share out encoders that are fine-tuned, and there is none: set finetune: true in model.encoders, or take 1"
+            )
+        if training.compile:
+            self.problem(location, "training.compile captures the steps of one process; set it to false, or take 1")
 
     def check_extras(self, choices: Sequence[Choice]) -> None:
         for choice in choices:

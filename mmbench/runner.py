@@ -15,7 +15,7 @@ from mmbench.claims import CLAIM, ClaimedError, claim
 from mmbench.component import RunRequest
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset, locate
-from mmbench.errors import ConfigError, DataError, printable
+from mmbench.errors import ConfigError, DataError, RunError, printable
 from mmbench.files import read_json, write, write_sealed, writing
 from mmbench.plugins import catalogue
 from mmbench.privacy import portable, told_path
@@ -114,6 +114,14 @@ def open_data(resolved: Resolved, data_root: Path | None = None) -> Dataset:
         raise DataError(f"part {resolved.manifest.part}: {error}" if resolved.manifest.part else str(error)) from None
 
 
+def planned_fingerprint(resolved: Resolved, dataset: Dataset, folder: Path) -> str:
+    """The fingerprint of a run, which its folder has in its name. RunError: it is another, since the data or the config have changed."""
+    fingerprint, planned = resolved.fingerprint(dataset.fingerprint), folder.parent.name.rpartition("-")[2]
+    if fingerprint != planned:
+        raise RunError(f"{folder}: the data or the config have changed since this run was planned ({fingerprint}, not {planned}); run it anew")
+    return fingerprint
+
+
 def _label(resolved: Resolved, dataset: Dataset) -> str:
     return f"{resolved.model.entry.component.name}-{resolved.fingerprint(dataset.fingerprint)}"
 
@@ -188,7 +196,8 @@ def prepare(plan: Plan, rerun: str | None) -> tuple[list[RunRequest], int, int]:
             continue
         _write_config(folder, f"# {row.name}, seed {seed}: every value in force", configs.text(row, seed))
         label = f"{row.name}, {part}, seed {seed}" if (part := row.resolved.manifest.part) else f"{row.name} seed {seed}"
-        requests.append(RunRequest(folder, label, plan.device, row.resolved.experiment.training.threads))
+        training = row.resolved.experiment.training
+        requests.append(RunRequest(folder, label, plan.device, training.threads, training.processes))
     return requests, done, failed
 
 

@@ -18,10 +18,12 @@ import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mmbench import claims, tracking
+from mmbench.companions import Companions, torchrun
 from mmbench.component import TrackedRun
 from mmbench.config import NUMBERS
 from mmbench.errors import MmbenchError, RunError, told
@@ -47,11 +49,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--parent", type=int, default=os.getppid(), help="stop when this process has gone; default: the one that started this one")
+    parser.add_argument("--rank", type=int, default=(torchrun() or (0,))[0], help="which of the processes of the run; default: as torchrun says")
+    parser.add_argument("--port", type=int, default=0, help="where the first process listens; default: as torchrun says")
     parser.add_argument("--prepare", action="store_true", help="only get the encoders' weights, and the features of frozen ones into the cache")
     options = parser.parse_args(arguments)
     if options.prepare:
         return _prepare(options.folder, options.device, options.parent)
     stop = _Stop(options.parent)
+    if options.rank:
+        threading.Thread(target=_end_with, args=(options.parent,), daemon=True).start()
+        if (status := stated(options.folder)[0]) in FINAL:  # torchrun's first process ends, too
+            return EXIT[status]
+        from mmbench.follower import follow
+
+        return follow(options.folder, options.device, options.rank, options.port, stop, _reason)
     started, clock = time.time(), time.monotonic()
     try:
         with claims.claim(options.folder, stop.request) as held:
@@ -177,7 +188,8 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
         from mmbench.training.loop import Interrupted
 
         interrupted = (Interrupted,)
-        _run(resolved, folder, device, stop, result, tracked)
+        with Companions(folder, device, resolved.experiment.training.processes, partial(_lost, folder, result)) as companions:
+            _run(resolved, folder, companions, stop, result, tracked)
     except (Exception, SystemExit) as error:  # a component may call sys.exit, and none of its numbers is to mean something here
         if isinstance(error, interrupted) or stop.explains(error):
             result.update(status="interrupted", reason="stopped on request after a step; the last checkpoint stands")
@@ -186,6 +198,13 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
             if no_room(error):
                 result.update(status="interrupted", reason=f"{result['reason']}; free some space, and the same command goes on")
     return result
+
+
+def _lost(folder: Path, result: Mapping[str, Any], reason: str) -> None:
+    """Put down that the run has failed, and end: the rest of this process waits for another that will not answer. Its claim is that of one gone."""
+    with suppress(OSError):
+        write_sealed(folder / "result.json", shared({**result, "status": "failed", "reason": reason}))
+    os._exit(EXIT["failed"])
 
 
 def _reason(error: Exception | SystemExit) -> str:
@@ -221,15 +240,15 @@ def _identity(resolved: Any, folder: Path) -> dict[str, Any]:
     }
 
 
-def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dict[str, Any], tracked: tracking.Tracking) -> None:
+def _run(resolved: Any, folder: Path, companions: Companions, stop: _Stop, result: dict[str, Any], tracked: tracking.Tracking) -> None:
     """Train, score and write predictions; what is known goes into `result` as soon as it is, so that a failure keeps it."""
     import numpy as np
 
     from mmbench.metrics import collapsed, evaluate
     from mmbench.results.runs import write_predictions
-    from mmbench.runner import open_data
+    from mmbench.runner import open_data, planned_fingerprint
     from mmbench.training.encoders import build_encoders, prepare
-    from mmbench.training.environment import choose_device, environment
+    from mmbench.training.environment import environment
     from mmbench.training.loop import Interrupted, Protocol, fit, predict
     from mmbench.training.network import Network
     from mmbench.training.seeds import make_deterministic
@@ -237,12 +256,10 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
 
     training, seed = resolved.experiment.training, resolved.experiment.seeds[0]
     make_deterministic(training.threads, training.deterministic)
-    device = choose_device(device_name)
+    ranks = companions.join()
+    device = ranks.device
     dataset = open_data(resolved)
-    fingerprint = resolved.fingerprint(dataset.fingerprint)
-    expected = folder.parent.name.rpartition("-")[2]
-    if fingerprint != expected:
-        raise RunError(f"{folder}: the data or the config have changed since this run was planned ({fingerprint}, not {expected}); run it anew")
+    fingerprint = planned_fingerprint(resolved, dataset, folder)
     metrics = {name: catalogue().find("metric", name).load() for name in resolved.to_dict()["metrics"]}
     result["data"] = {
         **dataset.record,
@@ -276,7 +293,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
     encoders = build_encoders(resolved)
     result["encoders"] = {modality: encoder.digest() for modality, encoder in encoders.items()}  # as they came, before training
     learning = prepare(dataset, ("train", "valid"), encoders, device)
-    network = Network(resolved, learning.input_spec(), seed, encoders).to(device)
+    network = Network(resolved, learning.input_spec(), seed, encoders, ranks).to(device)
     result["adapters"] = network.adapters.describe() if network.adapters is not None else []
     higher = resolved.select != "loss" and metrics[resolved.select].higher_is_better
     told = on_epoch, on_start, tracked.epochs
@@ -300,6 +317,7 @@ def _run(resolved: Any, folder: Path, device_name: str, stop: _Stop, result: dic
             raise RunError(f"{name} split, weights of epoch {progress.best_epoch}: {error}") from None
         scores[name] = score(prediction, target)
         rows[name] = (split.ids, target, prediction)
+    ranks.leave()
     write_predictions(folder / "predictions.csv.gz", rows)
     _, target, prediction = rows["test"]
     result.update(

@@ -14,32 +14,17 @@ for _module in ("torch", "mmbench_decalign", "mmbench_extractors", "mmbench_slad
     if find_spec(_module) is None:
         pytest.skip(f"needs {_module}", allow_module_level=True)
 
-WORDS = ["the", "film", "was", "good", "bad", "awful", "and", "not", "really", "great"]
+from small_models import WORDS, save_models  # noqa: E402
+
 SIZES = {"train": 10, "valid": 4, "test": 5}
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, str]:
-    """A BERT and a Data2Vec of width 16, saved as `save_pretrained` does."""
-    import torch
-    from tokenizers import Tokenizer, pre_tokenizers, processors
-    from tokenizers.models import WordPiece
-    from transformers import BertConfig, BertModel, Data2VecAudioConfig, Data2VecAudioModel, PreTrainedTokenizerFast, Wav2Vec2FeatureExtractor
-
-    torch.manual_seed(0)
-    folders = {name: str(tmp_path_factory.mktemp(name)) for name in ("bert", "data2vec")}
-    vocabulary = {token: number for number, token in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
-    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folders["bert"])
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, **sizes)).save_pretrained(folders["bert"])
-    convolutions = {"conv_dim": (8, 8), "conv_kernel": (40, 8), "conv_stride": (40, 8), "num_conv_pos_embedding_groups": 2}
-    Data2VecAudioModel(Data2VecAudioConfig(**sizes, **convolutions, conv_pos_kernel_size=3)).save_pretrained(folders["data2vec"])
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folders["data2vec"])
-    return folders
+    """The folders of a BERT and a Data2Vec of width 16."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("bert", "data2vec")}
+    save_models(**folders)
+    return {name: str(folder) for name, folder in folders.items()}
 
 
 @pytest.fixture

@@ -144,6 +144,15 @@ def test_several_runs_share_each_gpu(requests, monkeypatch, config) -> None:
     assert json.loads((outcome.request.folder / "told").read_text())[-1] == "2,5"
 
 
+@pytest.mark.parametrize(("jobs", "expected"), [(None, {"run0": "0,1", "run1": "2,3", "run2": "0,1"}), (1, {f"run{i}": "0,1" for i in range(3)})])
+def test_a_run_of_several_processes_has_a_gpu_for_each(requests, monkeypatch, jobs, expected) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    commands = {"run0": TELL, "run1": TELL.replace("0.3", "3"), "run2": TELL}
+    asked = [replace(request, device="auto", processes=2) for request in requests(commands)]
+    outcomes = LocalExecutor(LocalConfig(jobs=jobs)).submit(asked)
+    assert {outcome.request.label: json.loads((outcome.request.folder / "told").read_text())[-1] for outcome in outcomes} == expected
+
+
 def test_runs_elsewhere_are_watched_through_their_folders(tmp_path) -> None:
     heard = []
     runs = [RunRequest(tmp_path / name, name, "cpu", 1) for name in ("first", "second", "third")]

@@ -112,6 +112,18 @@ def test_mistakes(toys, old: str, new: str, message: str) -> None:
     assert found[0].startswith("f.yaml:") or found[0].startswith("config: ")
 
 
+def test_processes_need_a_trained_encoder_and_steps_that_are_not_captured(toy_config) -> None:
+    encoder = {"name": "letters", "finetune": False}
+    model, training = {"name": "toy", "encoders": {"text": encoder}}, {"processes": 2, "compile": True}
+    with pytest.raises(ConfigError) as caught:
+        toy_config(model=model, training=training)
+    first, second = str(caught.value).splitlines()
+    assert "training.processes: processes share out encoders that are fine-tuned, and there is none: set finetune: true" in first
+    assert "training.processes: training.compile captures the steps of one process" in second
+    encoder["finetune"] = True
+    assert toy_config(model=model, training={"processes": 2}).experiment.training.processes == 2
+
+
 def test_defaults_are_filled_and_read_back_as_the_same(toys) -> None:
     resolved = resolve(parse(BASE, "f.yaml"), toys)
     filled = resolved.to_dict()

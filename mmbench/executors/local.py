@@ -68,11 +68,14 @@ class LocalExecutor:
         """Execute the runs; outcomes come as runs end. After `stop`, running ones are reported as interrupted and no other is started."""
         waiting = list(runs)
         devices = gpus() if any(run.device in ("auto", "cuda") for run in waiting) else []
-        threads = max((run.threads for run in waiting), default=1)
+        processes = max((run.processes for run in waiting), default=1)
+        cores = max((run.threads * run.processes for run in waiting), default=1)
         named = any(run.device.startswith("cuda:") for run in waiting)
-        at_most = len(devices) or int(named)
-        jobs = self.config.jobs or at_most * self.config.jobs_per_device or max(1, len(os.sched_getaffinity(0)) // threads)
-        free, at_once = list(range(jobs)), min(jobs, len(waiting))
+        at_most = max(1, len(devices) // processes) if devices else int(named)
+        jobs = self.config.jobs or at_most * self.config.jobs_per_device or max(1, len(os.sched_getaffinity(0)) // cores)
+        free, at_once = list(range(jobs)), min(jobs, len(waiting)) * processes
+        load = [0] * len(devices)  # runs on each GPU
+        held: dict[int, list[int]] = {}
         outcomes: queue.Queue[tuple[int, RunOutcome]] = queue.Queue()
         active = 0
         while active or (waiting and not self.stopping):
@@ -82,8 +85,12 @@ class LocalExecutor:
                     yield known
                     continue
                 slot = free.pop(0)
-                gpu = devices[slot % len(devices)] if devices and run.device in ("auto", "cuda") else None
-                environment = {**process_environment(run.threads, at_once), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})}
+                environment = process_environment(run.threads, at_once)
+                if devices and run.device in ("auto", "cuda"):
+                    held[slot] = sorted(sorted(range(len(devices)), key=load.__getitem__)[: run.processes])  # those with the fewest runs
+                    environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices[gpu] for gpu in held[slot])
+                    for gpu in held[slot]:
+                        load[gpu] += 1
                 threading.Thread(target=self._job, args=(outcomes, slot, run, environment), daemon=True).start()
                 active += 1
             try:
@@ -92,6 +99,8 @@ class LocalExecutor:
                 continue
             active -= 1
             free.append(slot)
+            for gpu in held.pop(slot, ()):
+                load[gpu] -= 1
             yield outcome
 
     def stop(self) -> None:

@@ -30,19 +30,22 @@ class Checkpoints:
     """The two files of a run, written at the end of an epoch once the pause since the last writing is over, and at the end of training.
 
     A run that dies goes on from the last epoch that was written and comes to the same numbers, so the clock decides what is lost and nothing else.
-    Chosen weights that are not written yet wait in memory.
+    Chosen weights that are not written yet wait in memory. Of several processes of a run, one `writes`; all read.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, network: Network, optimizer: Any = None, schedule: Schedule | None = None):
+    def __init__(
+        self, folder: Path, fingerprint: str, network: Network, optimizer: Any = None, schedule: Schedule | None = None, writes: bool = True
+    ):
         self.last, self.best = folder / "last.pt", folder / "best.pt"
         self.fingerprint, self.network, self.optimizer, self.schedule = fingerprint, network, optimizer, schedule
+        self.writes = writes
         self._chosen: dict[str, Any] | None = None
         self._written = 0
         self._due = -math.inf
 
     def resume(self, device: torch.device) -> dict[str, Any]:
         """Restore what ``last.pt`` holds; returns the progress, empty where there is no such file."""
-        for left in self.last.parent.glob(".*.tmp"):  # what a killed attempt was writing
+        for left in self.last.parent.glob(".*.tmp") if self.writes else ():  # what a killed attempt was writing
             left.unlink(missing_ok=True)
         if not self.last.is_file():
             return {}
@@ -52,6 +55,8 @@ class Checkpoints:
 
     def epoch_end(self, progress: dict[str, Any], improved: bool) -> bool:
         """An epoch has ended, and, where it `improved`, its weights are the chosen ones. Returns whether the files hold them now."""
+        if not self.writes:
+            return False
         due = time.perf_counter() >= self._due
         if improved:
             weights = self.network.state_dict()
@@ -63,7 +68,7 @@ class Checkpoints:
 
     def write(self, progress: dict[str, Any]) -> None:
         """Write the state after an epoch, unless it is written. ``best.pt`` comes first: what an older ``last.pt`` repeats leads to it again."""
-        if progress["epoch"] == self._written:
+        if progress["epoch"] == self._written or not self.writes:
             return
         started = time.perf_counter()
         if self._chosen is not None:

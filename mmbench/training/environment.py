@@ -37,6 +37,7 @@ def environment(resolved: Resolved, device: torch.device) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
+        **({"processes": processes} if (processes := resolved.experiment.training.processes) > 1 else {}),
         "precision": resolved.experiment.training.precision,
     }
 

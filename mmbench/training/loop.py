@@ -77,8 +77,10 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
     optimizer = build_optimizer(training.optimizer, groups) if any(groups.values()) else None
     steps_per_epoch = math.ceil(math.ceil(train.size / training.batch_size) / training.accumulation)
     schedule = Schedule(training.scheduler, optimizer, steps_per_epoch * training.epochs) if optimizer else None
-    checkpoints = Checkpoints(protocol.folder, protocol.fingerprint, network, optimizer, schedule)
+    ranks = network.ranks
+    checkpoints = Checkpoints(protocol.folder, protocol.fingerprint, network, optimizer, schedule, ranks.first)
     progress = Progress(**checkpoints.resume(train.device))
+    ranks.begin(network, progress.epoch)
     parts = network, optimizer, schedule, training, protocol.task_loss, train.size
     step = CapturedStep(*parts, device=train.device) if training.compile and optimizer else Step(*parts)
     finite = Finite(network, optimizer, train, training)
@@ -88,9 +90,11 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
         epoch = progress.epoch + 1
         started = time.perf_counter()
         seed_everything(protocol.seed, "dropout", epoch)
+        ranks.epoch(protocol.seed, epoch)
         sums = _train_epoch(network, step, train, protocol, epoch)
         progress.compile = step.note()
         finite.check(sums, progress.history, epoch)
+        ranks.settle(network, sums)
         try:
             prediction, target = predict(network, valid, training)
         except RunError as error:
@@ -121,7 +125,9 @@ def fit(network: Network, train: TensorSplit, valid: TensorSplit, protocol: Prot
         raise RunError(
             f"the selection metric {protocol.select!r} was finite in no epoch ({_why_undefined(valid, progress, protocol.select)}); choose another"
         )
-    checkpoints.load_best(train.device, progress.best_epoch)
+    if ranks.first:
+        checkpoints.load_best(train.device, progress.best_epoch)
+    ranks.copy(network)
     return progress
 
 
@@ -152,7 +158,7 @@ def _train_epoch(network: Network, step: Step, train: TensorSplit, protocol: Pro
         for first in range(0, train.size, per_step):
             size = min(per_step, train.size - first)  # of this step; the last one of an epoch may be smaller
             step(itertools.islice(batches, training.accumulation), size)
-            if protocol.stop_requested():
+            if network.ranks.any(protocol.stop_requested()):
                 raise Interrupted
         for loss in network.losses.values():
             loss.on_epoch_end(epoch)
@@ -169,7 +175,7 @@ def predict(network: Network, split: TensorSplit, training: TrainingConfig) -> t
         with autocast(training, split.device):
             predictions.append(network(batch).prediction.float())
         targets.append(batch.target)
-    prediction, target = torch.cat(predictions).cpu().numpy(), torch.cat(targets).cpu().numpy()
+    prediction, target = network.ranks.share(torch.cat(predictions).cpu().numpy()), torch.cat(targets).cpu().numpy()
     bad = ~np.isfinite(prediction).reshape(len(prediction), -1).all(1)
     if bad.any():
         raise RunError(f"the prediction for {named(split.ids, bad)} is not finite; {advice(split, training)}")

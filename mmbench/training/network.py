@@ -18,7 +18,8 @@ from mmbench.errors import ConfigError
 from mmbench.interfaces import AlignmentLoss, FeatureExtractor, FusionModel
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice, Resolved
-from mmbench.training.encoders import Encoders, encode, encoded_spec
+from mmbench.training.encoders import Encoders, encoded_spec
+from mmbench.training.ranks import Alone
 from mmbench.training.seeds import seed_everything
 
 MODEL = "model"
@@ -30,8 +31,9 @@ class Network(nn.Module):
     losses: Mapping[str, AlignmentLoss]
     encoders: Mapping[str, FeatureExtractor]
 
-    def __init__(self, resolved: Resolved, inputs: InputSpec, seed: int, encoders: Encoders | None = None):
+    def __init__(self, resolved: Resolved, inputs: InputSpec, seed: int, encoders: Encoders | None = None, ranks: Alone | None = None):
         super().__init__()
+        self.ranks = ranks or Alone()
         trained = {modality: encoder for modality, encoder in (encoders or {}).items() if encoder.finetune}
         self.encoders = nn.ModuleDict(trained)  # type: ignore[assignment]
         inputs = _encoded_inputs(inputs, trained)
@@ -53,7 +55,7 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> Representation:
         """What the model makes of a batch, after the encoders that are trained with it."""
         if self.encoders:
-            encoded = {name: encode(self._encoder(name), raw) if self._encoder(name) else raw for name, raw in batch.inputs.items()}
+            encoded = {name: self.ranks.encode(self._encoder(name), raw) if self._encoder(name) else raw for name, raw in batch.inputs.items()}
             batch = dataclasses.replace(batch, inputs=encoded)
         representation: Representation = self.model(batch)
         return representation

@@ -68,6 +68,7 @@ class Step:
 
     def _descend(self) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.network.ranks.add_gradients(parameters, self.network.encoders)  # type: ignore[arg-type]  # a ModuleDict
         if self.training.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.training.clip_norm)
         if self.training.clip_value is not None:
