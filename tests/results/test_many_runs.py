@@ -78,19 +78,21 @@ def test_few_predictions_are_read_of_a_table_with_many_rows(tmp_path: Path, monk
     assert len(read) == 2 * 3
 
 
-def test_a_row_without_predictions_that_is_not_shown_is_not_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_row_that_is_not_shown_is_best_where_its_predictions_can_be_read(tmp_path: Path, readable: bool) -> None:
     for index in range(4):
         put(tmp_path, f"m{index}", 0.3 + 0.3 * index)
-    put(tmp_path, "unreadable", 0.2)
-    for record in find_runs(tmp_path):
-        path = record.folder / "result.json"
+    put(tmp_path, "hidden", 0.1)
+    for path in tmp_path.glob("demo/hidden-*/*/result.json"):
         result = json.loads(path.read_text())
-        if record.name == "unreadable":
-            (record.folder / NAME).write_bytes(b"damaged")
-            result["metrics"]["test"]["mae"] = 9.0  # not among the shown, and the best in the other score
-            path.write_text(json.dumps(result))
+        result["metrics"]["test"]["mae"] = 9.0  # so that it is not among the shown; it is the best in the other score
+        path.write_text(json.dumps(result))
+        if not readable:
+            (path.parent / NAME).write_bytes(b"damaged")
     (table,) = build_tables(find_runs(tmp_path), draws=100, top=3)
-    assert [key for key, (best, _) in marks(table).items() if best] == [("m0", "mae"), ("m0", "mse")]
+    places = {place: mark for place, mark in marks(table).items() if any(mark)}
+    other = {("m0", "mse"): (False, True)} if readable else {("m0", "mse"): (True, False), ("m1", "mse"): (False, True)}
+    assert places == {("m0", "mae"): (True, False), ("m1", "mae"): (False, True), **other}
 
 
 def test_notes_under_a_shortened_table_are_few(tmp_path: Path) -> None:
