@@ -144,8 +144,10 @@ def test_a_command_that_is_killed_leaves_its_runs_to_the_cluster_where_the_next_
     time.sleep(2)  # the cluster has heard that the command is gone
     assert owner_of(folder) == replace(owner, beat=owner_of(folder).beat)
     (run,) = planned(out, seeds=[1])
-    (outcome,) = RayExecutor(RayConfig(address=two.address)).submit([run])
+    jobs = set()
+    (outcome,) = RayExecutor(RayConfig(address=two.address), lambda run, told: jobs.add(Queued.read(run.folder).job)).submit([run])
     assert (outcome.status, outcome.reason) == ("done", "")
+    assert jobs == {note.job}
     assert load_json(folder / "result.json")["started"] <= owner.since  # not begun again
     assert predictions([run]) == {"seed-1": undisturbed["seed-1"]}
     assert planned(out, seeds=[1]) == []

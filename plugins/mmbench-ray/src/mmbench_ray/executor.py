@@ -64,6 +64,8 @@ class RayExecutor:
         if not watch.left or self.stopping:
             return
         connect(self.config.address)
+        if self.stopping:
+            return
         handed = self._found(watch.left.values())
         new = [run for run in watch.left.values() if not any(run.folder in one.runs for one in handed)]
         if new:

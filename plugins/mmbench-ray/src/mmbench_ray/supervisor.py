@@ -116,7 +116,7 @@ class Supervisor:
         try:
             status, reason = ray.get(task)
         except TaskCancelledError:
-            self._end(order, "interrupted" if owner_of(Path(order["folder"])) else "left", "stopped on request")
+            self._end(order, stated(Path(order["folder"]))[0] or "left", "stopped on request")
         except RayTaskError as error:  # none of `execute`'s own: the code is not there, or another
             self._end(order, "refused", f"a node cannot execute runs ({one_line(error)[:300]}); {INSTALL}")
         except RayError as error:
