@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,18 @@ def test_gpus_and_jobs_per_device_say_the_same():
 def test_what_names_the_executor_imports_no_ray():
     code = "import sys, mmbench_ray.plugin, mmbench_ray.config, mmbench_ray.node; assert not {'ray', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_cluster_that_is_not_there_is_told_of_at_once():
+    pytest.importorskip("ray", reason="needs ray, which has no wheels for this Python")
+    from mmbench_ray.executor import connect
+
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for name in (address, f"ray://{address}"):
+            with pytest.raises(ConfigError, match=rf"executor.address: no Ray cluster answers at '{name}': ConnectionRefusedError"):
+                connect(name)
 
 
 def test_a_node_with_other_versions_is_told_what_to_install():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import sys
 import threading
 import time
@@ -41,6 +43,9 @@ ANSWER = 60.0
 OBJECTS = 80 << 20
 """Bytes of the store of objects of a cluster of our own, Ray's least: nothing goes through it."""
 GIB = 1 << 30
+CONNECT = 10.0
+"""Seconds in which the head of a cluster accepts a connection."""
+PLACE = re.compile(r"(?:ray://)?(?P<host>[^:/]+):(?P<port>\d+)")
 UNSEEN = "it has ended on a node, and its result is not seen here; is its folder shared?"
 
 
@@ -70,16 +75,12 @@ class RayExecutor:
         new = [run for run in watch.left.values() if not any(run.folder in one.runs for one in handed)]
         if new:
             handed.append(self._hand_out(new))
-        while watch.left and any(one.runs for one in handed):
+        results: dict[Path, RunOutcome] = {}
+        while any(one.runs for one in handed):
             began = time.monotonic()
-            for outcome in watch.look():
-                for one in handed:
-                    one.runs.pop(outcome.request.folder, None)
-                yield outcome
+            results |= {outcome.request.folder: outcome for outcome in watch.look()}
             for one in handed:
-                for outcome in one.look(self.stopping):
-                    watch.left.pop(outcome.request.folder, None)
-                    yield outcome
+                yield from one.look(self.stopping, results)
             time.sleep(max(LOOK, 4 * (time.monotonic() - began)))
 
     def stop(self) -> None:
@@ -155,8 +156,11 @@ class Handed:
         self._token, self._since, self._stopped = "", 0, 0
         self._final: dict[Path, float] = {}
 
-    def look(self, stopping: int) -> Iterator[RunOutcome]:
-        """The runs that have ended without a result. What the actor says is done is so when its folder says so."""
+    def look(self, stopping: int, results: dict[Path, RunOutcome]) -> Iterator[RunOutcome]:
+        """The runs that have ended. `results`: what their folders say, and nothing is done or failed but by that.
+
+        A result stands before its task has ended, which still looks at the folder; until then nobody is to start the run anew.
+        """
         if not self.runs:
             return
         try:
@@ -167,7 +171,7 @@ class Handed:
         except RayActorError as error:
             if getattr(error, "preempted", False) or type(error).__name__ == "ActorUnavailableError":
                 return  # it is being started on another node
-            yield from self._gone(error)
+            yield from self._gone(error, results)
             return
         except RayError:
             return  # no answer in time: it is asked again
@@ -186,17 +190,19 @@ class Handed:
             elif self.runs.pop(run.folder) and status != "left":
                 yield RunOutcome(run, status, reason)
         for folder, since in self._final.items():
-            if folder in self.runs and time.monotonic() > since + 2 * SEEN:
-                yield RunOutcome(self.runs.pop(folder), "interrupted", UNSEEN)
+            if folder in self.runs and (folder in results or time.monotonic() > since + 2 * SEEN):
+                run = self.runs.pop(folder)
+                yield results.get(folder) or RunOutcome(run, "interrupted", UNSEEN)
 
-    def _gone(self, error: RayActorError) -> Iterator[RunOutcome]:
+    def _gone(self, error: RayActorError, results: dict[Path, RunOutcome]) -> Iterator[RunOutcome]:
         """The actor is there no more, whoever ended it."""
         why = one_line(error)
         if "ModuleNotFoundError" in why or "ImportError" in why:
             raise RunError(f"a node of the Ray cluster cannot execute runs ({why[:300]}); {INSTALL}")
+        why = f"what carried it out on Ray is gone ({type(error).__name__}); the same command goes on"
         for run in self.runs.values():
             Queued.remove(run.folder)
-            yield RunOutcome(run, "interrupted", f"what carried it out on Ray is gone ({type(error).__name__}); the same command goes on")
+            yield results.get(run.folder) or RunOutcome(run, "interrupted", why)
         self.runs.clear()
 
 
@@ -208,6 +214,8 @@ def connect(address: str | None) -> None:
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
+        if address is not None and (place := PLACE.fullmatch(address)):
+            socket.create_connection((place["host"], int(place["port"])), CONNECT).close()  # Ray itself would try for minutes
         if address is None:
             ray.init(address="local", include_dashboard=False, object_store_memory=OBJECTS, **quiet)
         else:
