@@ -64,7 +64,7 @@ def slurm() -> Iterator[dict[str, Any]]:
                 del os.environ[name]
 
 
-ENGINES: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {"local": nothing, "slurm": slurm}
+ENGINES: dict[str, Callable[[], AbstractContextManager[dict[str, Any]]]] = {"local": nothing, "ray": nothing, "slurm": slurm}
 """By executor: what it needs while it is used; yields its options."""
 
 
