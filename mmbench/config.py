@@ -152,6 +152,16 @@ Seed = Annotated[int, Field(ge=0, lt=10**18)]
 """As many digits as ``--seeds`` takes, and as every reader of JSON keeps."""
 
 
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The same seeds. ValueError: there is none, or one stands twice."""
+    if not seeds:
+        raise ValueError("must name at least one seed")
+    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
+    if twice:
+        raise ValueError(f"seed {min(twice)} is given twice")
+    return seeds
+
+
 class Experiment(Section):
     """One experiment: data, a model with losses, and a protocol, for some seeds."""
 
@@ -169,24 +179,24 @@ class Experiment(Section):
     @field_validator("seeds", mode="after")
     @classmethod
     def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value:
-            raise ValueError("must name at least one seed")
-        twice = [seed for seed, count in Counter(value).items() if count > 1]
-        if twice:
-            raise ValueError(f"seed {min(twice)} is given twice")
-        return value
+        return _each_once(value)
 
 
 class TuneConfig(Named):
     """A search over values of the config, by trials; the hyperparameters of the tuner stand beside its name."""
 
     trials: PositiveInt = Field(description="how many are made at most, those that fail among them; with a larger number a search goes on")
-    seeds: tuple[Seed, ...] = Field((1,), min_length=1, description="a trial's value is the mean over these of its selection metric on validation")
+    seeds: tuple[Seed, ...] = Field((1,), description="a trial's value is the mean over these of its selection metric on validation")
     at_once: PositiveInt | None = Field(
         None,
         description="trials of one round, which are asked for together and then wait for each other; default: as many as executor.jobs has room for",
     )
     space: dict[str, Any] = Field(min_length=1, description="by key of the config: {low, high, log} or {values}")
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        return _each_once(value)
 
 
 class RangeConfig(Section):

@@ -95,16 +95,17 @@ def load_search(source: str | Path, overrides: Sequence[str] = (), seeds: str | 
     choice = _tuner(checker)
     space, ends = _space(checker, section)
     plain = Document({key: value for key, value in document.value.items() if key != SECTION}, document.marks)
-    probe = _Probe(checker, _for_trials(plain, config.seeds if config else (1,)), ends)
+    probe = _Probe(checker, _for_best(plain), ends)
     space = {key: probe.settled(key, each) for key, each in space.items()}
     if checker.problems or config is None or choice is None or not probe.first:
         raise ConfigError("\n".join(dict.fromkeys(checker.problems)))
+    first = tuple(resolve_all(_with(_for_trials(plain, config.seeds), probe.start)))
     try:
-        tuner = choice.entry.load()(choice.config, space, higher_is_better(probe.first[0]))
+        tuner = choice.entry.load()(choice.config, space, higher_is_better(first[0]))
     except ValueError as error:
         raise ConfigError(f"{document.mark((SECTION, 'name'))}: tune: {choice.entry.component.name}: {error}") from None
     marks = {key: document.mark((SECTION, "space", key)) for key in space}
-    return Search(plain, config, choice, tuner, space, marks, tuple(probe.first))
+    return Search(plain, config, choice, tuner, space, marks, first)
 
 
 def higher_is_better(resolved: Resolved) -> bool:
@@ -162,7 +163,12 @@ class _Probe:
         if key not in self.ends:
             return each
         problems = len(self.checker.problems)
-        points = [found for end in self.ends[key][1:] if (found := self._at({**self.start, key: end}, told=True))]
+        points = []
+        for end in self.ends[key][1:]:
+            if found := self._at({**self.start, key: end}, told=True):
+                points.append(found)
+                known = {missing for cell in self.first for missing in cell.missing}
+                self.checker.problems += [f"{end[1]}: cannot run: {missing}" for cell in found for missing in cell.missing if missing not in known]
         if len(self.checker.problems) == problems and self.first and points:
             self._tell_of_no_use(key, points)
         if isinstance(each, Range) and each.whole and self._at({**self.start, key: (each.low + 0.5, self.start[key][1])}, told=False):
@@ -204,6 +210,12 @@ def _compared(cells: Sequence[Resolved]) -> list[Any]:
 
 def _counted(cells: Sequence[Resolved]) -> list[dict[str, Any]]:
     return [cell.counted() for cell in cells]
+
+
+def _for_best(document: Document) -> Document:
+    """The config of the runs at the end but for its values: what is wrong with their name and seeds is told before anything is trained."""
+    name = document.value["name"]
+    return Document({**document.value, "name": f"{name}_{SECTION}d" if isinstance(name, str) else name}, document.marks)
 
 
 def _for_trials(document: Document, seeds: Sequence[int]) -> Document:

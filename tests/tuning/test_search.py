@@ -112,6 +112,28 @@ def test_what_trials_are_compared_by_is_not_searched_and_nor_is_what_changes_not
 
 
 @pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("seeds=[1, 1]", "--set seeds=[1, 1]: seeds: seed 1 is given twice (got [1, 1])"),
+        ("name=null", "--set name=null: name: must be a valid string (got None)"),
+        (f"name={'x' * 95}", f"name: String must match pattern '^[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}$' (got '{'x' * 56}...)"),
+        ("tune.seeds=[2, 2]", "--set tune.seeds=[2, 2]: tune.seeds: seed 2 is given twice (got [2, 2])"),
+    ],
+    ids=["seeds", "no-name", "long-name", "trials-seeds"],
+)
+def test_what_only_the_last_runs_would_find_wrong_is_told_before_the_first(searches, override: str, line: str) -> None:
+    (found,) = told(searches, SPACE, override)
+    assert found.endswith(line)
+
+
+def test_a_value_whose_component_is_not_installed_is_told_of(searches) -> None:
+    base = "name: words\ndata: {name: mosi, simulated: true, samples: 60}\nmodel: {name: toy, encoders: {text: {name: letters}}}\n"
+    section = "tune: {name: steps, trials: 1, space: {model.encoders.text.name: {values: [letters, absent]}}}\n"
+    with pytest.raises(ConfigError, match=r"cannot run: extractor 'absent' .* is not provided by any installed plugin"):
+        searches(section, base=base)
+
+
+@pytest.mark.parametrize(
     ("section", "line"),
     [
         ("", "has no section tune, which says what to search; mmbench run"),
