@@ -24,6 +24,8 @@ LONGEST = 1 << 16
 """Bytes of a file that are looked at."""
 _STATUS = re.compile(r'"status": "(\w+)"')
 _CONFIG = re.compile(r"^(extends|model|losses):", re.MULTILINE)
+_TUNE = re.compile(r"^tune:", re.MULTILINE)
+_SEARCH = re.compile(r"_tuned?$")
 Step = tuple[str, str]
 """A command, and what it does."""
 
@@ -38,11 +40,14 @@ class Found:
     latest: float = 0.0
 
     @property
-    def config(self) -> str:
-        """What ``mmbench run`` takes to go on with it; a placeholder where its config has another name."""
-        own = Path(f"{self.name}.yaml")
-        known = own.name if own.is_file() else self.name if (shipped("configs") / own).is_file() else "CONFIG"
-        return printable(known)
+    def command(self) -> str:
+        """What goes on with it, with a placeholder where its config has another name; of trials and the best of them, the search."""
+        name = _SEARCH.sub("", self.name)
+        verb = "tune" if name != self.name and (RUNS / f"{name}_tune" / "search.json").is_file() else "run"
+        name = name if verb == "tune" else self.name
+        own = Path(f"{name}.yaml")
+        known = own.name if own.is_file() else name if (shipped("configs") / own).is_file() else "CONFIG"
+        return f"mmbench {verb} {printable(known)}"
 
 
 def advice() -> list[str]:
@@ -119,9 +124,9 @@ def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
         "going on": lambda each: [(f"mmbench status {RUNS}/{printable(each.name)}", "who executes what")],
         "failed": lambda each: [
             (f"mmbench status {RUNS}/{printable(each.name)}", "why"),
-            (f"mmbench run {each.config} --rerun failed", "tries them again"),
+            (f"{each.command} --rerun failed", "tries them again"),
         ],
-        "unfinished": lambda each: [(f"mmbench run {each.config}", "goes on with them")],
+        "unfinished": lambda each: [(each.command, "goes on with them")],
     }
     for state, of in steps.items():
         concerned = [each for each in found if each.states[state]]
@@ -141,10 +146,11 @@ def _verb(state: str, count: int) -> str:
 
 def _configs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     """Configs in the working directory that have no runs yet."""
-    known = {each.name for each in found}
-    new = [path.name for path in sorted(Path().glob("*.yaml")) if path.stem not in known and path.is_file() and _CONFIG.search(_head(path))]
-    for name in map(printable, new[:MOST_NAMED]):
-        yield f"{name} has not been run.", [(f"mmbench check {name}", "what it would do"), (f"mmbench run {name}", "trains, and prints the table")]
+    known = {name for each in found for name in (each.name, _SEARCH.sub("", each.name))}
+    new = [path for path in sorted(Path().glob("*.yaml")) if path.stem not in known and path.is_file() and _CONFIG.search(_head(path))]
+    for path in new[:MOST_NAMED]:
+        name, verb = printable(path.name), "tune" if _TUNE.search(_head(path)) else "run"
+        yield f"{name} has not been run.", [(f"mmbench check {name}", "what it would do"), (f"mmbench {verb} {name}", "trains, and prints the table")]
 
 
 def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:

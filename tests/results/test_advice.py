@@ -69,6 +69,19 @@ def test_a_config_without_runs_is_told_of(said, tmp_path: Path) -> None:
     assert "other.yaml" not in said()
 
 
+def test_searches_have_their_own_verb(said, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: quickstart\ntune:\n  name: optuna\n")
+    assert "mine.yaml has not been run.\n    mmbench check mine.yaml " in said()
+    assert "\n    mmbench tune mine.yaml " in said()
+    for name in ("mine_tune", "mine_tuned", "other_tune"):
+        make_run(tmp_path / "runs", "misa", status="failed", experiment=name)
+    (tmp_path / "runs" / "mine_tune" / "search.json").write_text("{}")
+    text = said()
+    assert "has not been run" not in text
+    assert text.count("\n    mmbench tune mine.yaml --rerun failed ") == 2
+    assert text.count("\n    mmbench run CONFIG --rerun failed ") == 1
+
+
 def test_many_experiments_are_counted_and_names_are_harmless(said, tmp_path: Path) -> None:
     for name in ("a\x1b[2J", "b", "c", "d", "e"):
         make_run(tmp_path / "runs", "misa", status="failed", experiment=name)
