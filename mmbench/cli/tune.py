@@ -16,6 +16,7 @@ from mmbench.cli.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mmbench.claims import Claim
     from mmbench.resolve import Choice
     from mmbench.runner import Plan
     from mmbench.tuning.study import Study
@@ -60,15 +61,15 @@ def command(
     search = load_search(config, overrides, seeds)
     need_torch()
     carrier = search.first[0].executor
-    with _alone(out / f"{search.name}_tune", take_over):
+    with _alone(out / f"{search.name}_tune", take_over) as mine:
         study = Study(search, out, data_root, device)
         for warning in dict.fromkeys(warning for dataset in study.start.datasets for warning in dataset.record.get("warnings", ())):
             say(f"warning: {warning}", err=True)
         say(f"{study.folder}: {search.config.trials} trials, {search.at_once} at once; {len(study.asked)} asked for before")
-        _search(study, carrier, rerun, take_over)
+        _search(study, carrier, rerun, take_over, mine)
         position = study.best()
         if position is None:
-            first = study.trials()[0].reason
+            first = next((trial.reason for trial in study.trials()), "the tuner asked for none")
             say(f"error: {study.folder}: no trial has a value ({first}); --rerun failed tries them again", err=True)
             sys.exit(1)
         path = best.write_best(study, position)
@@ -87,20 +88,23 @@ def command(
             sys.exit(1)
 
 
-def _search(study: Study, carrier: Choice, rerun: str | None, take_over: bool) -> None:
-    """Make trials, round by round, until there are as many as are wanted."""
+def _search(study: Study, carrier: Choice, rerun: str | None, take_over: bool, mine: Claim) -> None:
+    """Make trials, round by round, until there are as many as are wanted. ConfigError: another command has taken the search over."""
+    from mmbench.errors import ConfigError
     from mmbench.tuning.best import trial_line
 
-    tuner = study.search.tuner
     positions = study.unfinished(failed=rerun is not None)
     while positions := positions or study.ask():
         if plan := study.plan(positions):
             _execute(plan, carrier, rerun, take_over)
+        if not mine.held:  # this machine may have slept meanwhile: what is asked for next is the other's to say
+            raise ConfigError(f"{study.folder}: another command has taken this search over, or the folder was removed; nothing more is written")
         trials = study.trials()
         for i in positions:
             if trials[i].status != "running":
                 say(trial_line(i + 1, trials[i], study.search))
-        tuner.keep(study.folder, trials)
+        if problem := study.keep():
+            say(f"warning: {problem}", err=True)
         if study.unfinished():
             say(f"{study.folder}: a trial was stopped before it ended; the same command goes on", err=True)
             sys.exit(1)
@@ -125,7 +129,7 @@ def _execute(plan: Plan, carrier: Choice, rerun: str | None, take_over: bool) ->
 
 
 @contextmanager
-def _alone(folder: Path, take: bool) -> Iterator[None]:
+def _alone(folder: Path, take: bool) -> Iterator[Claim]:
     """Hold the search of a folder: what one command asks for next depends on all that was asked for before. ConfigError: another one holds it."""
     from mmbench.claims import ClaimedError, claim, take_over
     from mmbench.errors import ConfigError
@@ -137,8 +141,8 @@ def _alone(folder: Path, take: bool) -> Iterator[None]:
     if take and (owner := take_over(folder)):
         say(f"{folder}: taken over from {owner}")
     try:
-        with claim(folder):
-            yield
+        with claim(folder) as mine:
+            yield mine
     except ClaimedError as error:
         raise ConfigError(
             f"{folder}: another command makes this search ({error.owner}); wait for it. If its machine is gone, --take-over goes on after ten minutes"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from mmbench.claims import ClaimedError, claim
 from mmbench.component import Trial
 from mmbench.errors import printable
 from mmbench.files import read_json, write, write_sealed, writing
-from mmbench.privacy import portable, told_path
+from mmbench.plugins import one_line
+from mmbench.privacy import portable, shared, told_path
 from mmbench.runner import Plan
 from mmbench.strict_yaml import dump
 from mmbench.sweep import shown
@@ -48,7 +49,7 @@ def write_best(study: Study, position: int) -> Path:
     ]
     path = study.folder / FILE
     with writing(path, "choose another folder with --out"):
-        write(path, "".join(f"# {printable(line)}\n" for line in lines) + dump(content))
+        write(path, "".join(f"# {printable(shared(line))}\n" for line in lines) + dump(content))
     return path
 
 
@@ -78,14 +79,23 @@ def summary(study: Study, position: int) -> list[str]:
     trials, search = study.trials(), study.search
     counts = Counter(trial.status for trial in trials)
     best = trials[position]
-    weights = search.tuner.importances(trials)
+    weights, untold = _importances(search, trials)
     rows = [("key", "best", "searched", "importance" if weights else "")]
     rows += [(key, shown(best.values[key]), span(each), f"{weights[key]:.2f}" if key in weights else "") for key, each in search.space.items()]
     return [
         f"{len(trials)} trials: {', '.join(f'{count} {status}' for status, count in counts.items())}",
         f"best: trial {position + 1}, validation {search.first[0].select} {best.value:.4g}",
         *_columns(rows),
+        *untold,
     ]
+
+
+def _importances(search: Search, trials: Sequence[Trial]) -> tuple[Mapping[str, float], list[str]]:
+    """What the tuner says, or a line that says why it does not: after all the trials, nothing is lost with it."""
+    try:
+        return search.tuner.importances(trials), []
+    except Exception as error:
+        return {}, [f"no importances: tuner {search.choice.entry.key!r} failed: {one_line(error)[:300]}"]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

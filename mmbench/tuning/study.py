@@ -16,6 +16,7 @@ from mmbench.component import Trial
 from mmbench.errors import ConfigError, DataError, PluginError
 from mmbench.files import load_json, parse_json, read_json, sealed, without_nan, write_sealed, writing
 from mmbench.plugins import one_line
+from mmbench.privacy import expanded, portable, shared
 from mmbench.resolve import Resolved
 from mmbench.runner import Plan, make_plan
 from mmbench.tuning.search import Search, flat
@@ -45,7 +46,7 @@ class Study:
         self.search, self._place = search, (out, data_root, device)
         self.start = make_plan(search.first, *self._place)
         self.folder = self.start.folder
-        self._settings = parse_json(json.dumps(without_nan(self._described())))
+        self._settings = parse_json(json.dumps(without_nan(portable(self._described()))))
         self.asked = self._read()
 
     def trials(self) -> list[Trial]:
@@ -70,7 +71,7 @@ class Study:
             return []
         first = len(self.asked)
         self.asked += self._laid_out(dict(enumerate(new, first)))[0]
-        content = {"schema_version": SCHEMA_VERSION, "settings": self._settings, "trials": [asdict(asked) for asked in self.asked]}
+        content = {"schema_version": SCHEMA_VERSION, "settings": self._settings, "trials": [portable(asdict(asked)) for asked in self.asked]}
         with writing(self.folder, "choose another folder with --out"):
             write_sealed(self.folder / FILE, content)
         return list(range(first, len(self.asked)))
@@ -84,6 +85,14 @@ class Study:
         done = [(trial.value, i) for i, trial in enumerate(self.trials()) if trial.value is not None]
         sign = -1 if self.search.tuner.higher_is_better else 1
         return min(done, key=lambda each: (sign * each[0], each[1]))[1] if done else None
+
+    def keep(self) -> str:
+        """Let the tuner write what its own tools read. Returns why it could not: the search needs none of it."""
+        try:
+            self.search.tuner.keep(self.folder, self.trials())
+        except Exception as error:
+            return f"tuner {self.search.choice.entry.key!r} did not write what its own tools read: {one_line(error)[:300]}"
+        return ""
 
     def _next(self, trials: Sequence[Trial]) -> dict[str, Any] | None:
         name, space = self.search.choice.entry.key, self.search.space
@@ -109,7 +118,7 @@ class Study:
             except ConfigError as error:
                 found, reasons = [], dict.fromkeys(str(error).splitlines())
             cells.append([] if reasons else found)
-            refused.append("; ".join(reasons))
+            refused.append(shared("; ".join(reasons)))
         if not any(cells):
             return [Asked(asked.values, (), why) for asked, why in zip(several.values(), refused, strict=True)], None
         plan = make_plan([cell for found in cells for cell in found], *self._place)
@@ -153,7 +162,7 @@ class Study:
             if not sealed(content) or content["schema_version"] != SCHEMA_VERSION:
                 raise ValueError("it is not as it was written, or of another version")
             settings = dict(content["settings"])
-            asked = [Asked(dict(each["values"]), tuple(each["labels"]), str(each["refused"])) for each in content["trials"]]
+            asked = [Asked(dict(expanded(each["values"])), tuple(each["labels"]), str(each["refused"])) for each in content["trials"]]
         except FileNotFoundError:
             return []
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mmbench.cli.tune import _alone
+from mmbench.cli.tune import _alone, _search
 from mmbench.errors import ConfigError, DataError, PluginError
-from mmbench.files import read_json, write_sealed
+from mmbench.files import read_json, shipped, write_sealed
 from mmbench.resolve import load
 from mmbench.runner import make_plan, prepare
 from mmbench.strict_yaml import load as load_yaml
@@ -267,6 +267,46 @@ def test_all_parts_of_a_protocol_are_one_trial(searches, tmp_path) -> None:
     best = load(write_best(study, 0))
     assert [cell.experiment.data.part for cell in best] == [cell.experiment.data.part for cell in study.search.first]
     assert {cell.name for cell in best} == {"parts, tuned (1 trial)"}
+
+
+def test_records_of_a_search_name_no_home(searches, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mosi.yaml").write_bytes((shipped("datasets_manifest") / "mosi.yaml").read_bytes())
+    base = f"name: toys\ndata: {{name: {tmp_path}/mosi.yaml, simulated: true, samples: 60}}\nmodel: {{name: toy}}\n"
+    section = "tune: {name: steps, trials: 2, space: {training.clip_norm: {values: [null, 1.0]}, training.clip_value: {values: [null, 1.0]}}}\n"
+    study = whole(study_of(searches(section, base=base), tmp_path))
+    assert [trial.status for trial in study.trials()] == ["done", "failed"]
+    write_best(study, 0)
+    for name in ("search.json", "best.yaml"):
+        text = (study.folder / name).read_text()
+        assert str(tmp_path) not in text
+        assert "$HOME/mosi.yaml" in text
+    assert study_of(study.search, tmp_path).trials() == study.trials()
+
+
+def test_a_search_that_another_command_took_over_writes_nothing_more(searches, tmp_path, monkeypatch) -> None:
+    study = study_of(searches(SPACE), tmp_path)
+
+    def slept(*_) -> None:
+        finish(study, [0])
+        next((study.folder / "claim").iterdir()).unlink()
+
+    monkeypatch.setattr("mmbench.cli.tune._execute", slept)
+    with pytest.raises(ConfigError, match="another command has taken this search over"), _alone(study.folder, take=False) as mine:
+        _search(study, study.search.first[0].executor, None, False, mine)
+    assert len(study.asked) == 1
+
+
+def test_what_a_tuner_does_beside_its_choices_stops_nothing(searches, tmp_path, monkeypatch) -> None:
+    def broken(*_):
+        raise RuntimeError("of no use")
+
+    study = whole(study_of(searches(SPACE), tmp_path))
+    assert study.keep() == ""
+    for name in ("keep", "importances"):
+        monkeypatch.setattr(Steps, name, broken)
+    assert "tuner 'toys/steps' did not write what its own tools read: RuntimeError: of no use" in study.keep()
+    assert summary(study, 2)[-1] == "no importances: tuner 'toys/steps' failed: RuntimeError: of no use"
 
 
 def test_one_command_at_a_time_makes_a_search(tmp_path) -> None:
