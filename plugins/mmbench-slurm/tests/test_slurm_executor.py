@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,9 @@ def test_what_sbatch_is_told(slurm, tmp_path) -> None:
     assert "--requeue" not in text
     assert "wckey" not in text
     assert "module load x" in text
+    (tmp_path / "trial" / "slurm" / "7_submission.sh").unlink()
+    submit([[replace(run, processes=4)] for run in runs(tmp_path, 1)], SlurmConfig(gpus=4))
+    assert "#SBATCH --cpus-per-task=8\n" in (tmp_path / "trial" / "slurm" / "7_submission.sh").read_text()
 
 
 @pytest.mark.parametrize(

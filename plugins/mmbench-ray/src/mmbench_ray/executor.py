@@ -130,9 +130,9 @@ class RayExecutor:
         if run.device.startswith("cuda:"):
             raise ConfigError(f"--device {run.device} names a GPU of one machine, and Ray chooses among all; use --device cuda")
         wanted = run.device == "cuda" or (run.device == "auto" and (self.config.gpus or ray.cluster_resources().get("GPU")))
-        gpus = (self.config.part or 1.0) if wanted else 0.0
-        cpus = self.config.cpus or float(run.threads)
-        told = {"folder": str(run.folder.resolve()), "label": run.label, "threads": run.threads}
+        gpus = (1.0 * run.processes if run.processes > 1 else self.config.part or 1.0) if wanted else 0.0
+        cpus = self.config.cpus or float(run.threads * run.processes)
+        told = {"folder": str(run.folder.resolve()), "label": run.label, "threads": run.threads, "processes": run.processes}
         return {**told, "device": "cuda" if wanted else "cpu", "cpus": cpus, "gpus": gpus}
 
     def _room(self, orders: list[dict[str, Any]], memory: int) -> None:

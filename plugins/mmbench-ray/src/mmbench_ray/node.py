@@ -27,7 +27,7 @@ LOOK = 0.5
 Work = Mapping[str, Any]
 """What is the same for all runs of a command, in plain values: ``job``, ``shared``, ``versions``, ``environment``, ``timeout``, ..."""
 Order = Mapping[str, Any]
-"""One run: ``folder``, ``label``, ``device``, ``threads``, ``cpus``, ``gpus``."""
+"""One run: ``folder``, ``label``, ``device``, ``threads``, ``processes``, ``cpus``, ``gpus``."""
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -50,7 +50,7 @@ def execute(order: Order, work: Work) -> tuple[str, str]:
     os.environ.update(work["environment"])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray may block it for what it starts, and the run's process would inherit that
     executor = LocalExecutor(LocalConfig(jobs=1, timeout=work["timeout"]))
-    run = RunRequest(Path(order["folder"]), order["label"], order["device"], order["threads"])
+    run = RunRequest(Path(order["folder"]), order["label"], order["device"], order["threads"], order["processes"])
     outcomes: list[RunOutcome] = []
     thread = threading.Thread(target=lambda: outcomes.extend(executor.submit([run])), daemon=True)
     thread.start()

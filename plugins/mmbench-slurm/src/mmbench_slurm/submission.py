@@ -83,7 +83,7 @@ def submit(several: Sequence[Pack], config: SlurmConfig) -> list[str]:
 
 def _parameters(several: Sequence[Pack], config: SlurmConfig) -> dict[str, Any]:
     """The options of an array, as submitit calls them."""
-    cores = (config.cpus or max(run.threads for pack in several for run in pack)) * config.at_once
+    cores = (config.cpus or max(run.threads * run.processes for pack in several for run in pack)) * config.at_once
     return {
         "job_name": NAME,
         "partition": config.partition,
