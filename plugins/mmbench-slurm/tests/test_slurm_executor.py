@@ -94,9 +94,8 @@ def test_what_sbatch_is_told(slurm, tmp_path) -> None:
     assert "--requeue" not in text
     assert "wckey" not in text
     assert "module load x" in text
-    (tmp_path / "trial" / "slurm" / "7_submission.sh").unlink()
-    submit([[replace(run, processes=4)] for run in runs(tmp_path, 1)], SlurmConfig(gpus=4))
-    assert "#SBATCH --cpus-per-task=8\n" in (tmp_path / "trial" / "slurm" / "7_submission.sh").read_text()
+    submit([[replace(run, processes=4)] for run in runs(tmp_path / "several", 1)], SlurmConfig(gpus=4))
+    assert "#SBATCH --cpus-per-task=8\n" in (tmp_path / "several" / "trial" / "slurm" / "7_submission.sh").read_text()
 
 
 @pytest.mark.parametrize(
