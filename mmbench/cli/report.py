@@ -50,7 +50,7 @@ ALONE = {
     help="metric: a table for each data set; dataset: one table, with the data sets side by side",
 )
 @click.option("--metrics", metavar="KEY,...", help="these scores alone, in this order (mae,acc2_non0; mmbench list metric)")
-@click.option("--top", type=click.IntRange(0), help="configurations of a table, the best by its first score; 0: all  [default: 100; csv, json: all]")
+@click.option("--top", type=click.IntRange(0), help="configurations of a table, the best by its first score; 0: all  [default: 50; csv, json: all]")
 @click.option("--published", is_flag=True, help="also what papers print for the same data set and metric, marked as published")
 @click.option("--baseline", metavar="NAME", help="instead: the difference of every row to this one, with interval and corrected p")
 @click.option("--grid", metavar="METRIC", help="instead: a grid of backbones by losses, each against the same backbone without an extra loss")

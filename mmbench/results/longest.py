@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mmbench.results.cells import Row, Table, ordered, primary
 
-TOP = 100
+TOP = 50
 """Configurations of a table that is made for reading. Our choice: a sweep of some factors fits, and a report of thousands of runs takes seconds."""
 NOTES = 20
 """Notes under a table that is shortened."""

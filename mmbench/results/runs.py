@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,14 @@ from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.files import file_digest, load_json, read_text, sealed
 from mmbench.queued import Queued
 from mmbench.results.predictions import read_predictions, write_predictions
+from mmbench.results.spread import spread
 from mmbench.strict_yaml import MOST_TEXT, parse
 
 __all__ = ["RunRecord", "find_runs", "read_predictions", "read_result", "write_predictions"]
 
 SCHEMA_VERSION = 1
+PIECE = 500
+"""Run folders that one process reads at a time, where there are more."""
 STATUSES = ("done", "failed", "interrupted", "incompatible")
 """What ``result.json`` may say; a folder without it is ``pending``, ``queued``, ``running`` or ``interrupted``, an unreadable one ``damaged``."""
 
@@ -256,6 +259,12 @@ def _without_collection() -> Iterator[None]:
             gc.enable()
 
 
+def _read_some(places: Sequence[tuple[Path, bool]]) -> list[RunRecord]:
+    """The records of run folders, each with whether it was just seen to hold a result and no claim; what is equal in them is held once."""
+    known: dict[bytes, Any] = {}
+    return [read_run(place, settled, known) for place, settled in places]
+
+
 def find_runs(folder: Path) -> list[RunRecord]:
     """Every run below `folder` (all runs, one experiment, one configuration or one run), ordered by experiment, configuration and seed.
 
@@ -279,7 +288,6 @@ def find_runs(folder: Path) -> list[RunRecord]:
             children.clear()
     if not found:
         raise ConfigError(f"{folder}: holds no runs; expected <experiment>/<model>-<fingerprint>/seed-<n> folders below it")
-    known: dict[bytes, Any] = {}
     with _without_collection():
-        records = [read_run(place, settled, known) for place, settled in found.items()]
+        records = spread(_read_some, list(found.items()), PIECE)
     return sorted(records, key=lambda record: (record.experiment, record.label, -1 if record.seed is None else record.seed, str(record.folder)))

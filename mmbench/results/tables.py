@@ -29,6 +29,7 @@ from mmbench.results.longest import TOP, shortened
 from mmbench.results.marks import environments, floors_marked, ranked
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, find_runs
+from mmbench.results.spread import spread
 from mmbench.results.statistics import DRAWS
 from mmbench.results.titles import several, title
 
@@ -88,7 +89,11 @@ def build_tables(
         tables = renamed(tables, rows)
     short = [shortened(table, top) for table in tables]
     short = [(replace(t, notes=(*t.notes, *different_seeds(t.rows), *environments(t.rows))), others) for t, others in short]
-    tables = [ranked(table, metrics, draws, others) if draws else table for table, others in short]
+
+    def rank(some: Sequence[tuple[Table, tuple[Row, ...]]]) -> list[Table]:
+        return [ranked(table, metrics, draws, others) if draws else table for table, others in some]
+
+    tables = spread(rank, short, 1) if any(others for _, others in short) else rank(short)  # of small ones, not worth a process
     repeated = Counter(table.title for table in tables)
     tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
     if loose:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,10 +19,11 @@ from mmbench.cli.report import command
 from mmbench.errors import DataError
 from mmbench.files import MOST_NESTED, parse_json
 from mmbench.queued import Queued
-from mmbench.results import comparison, predictions
-from mmbench.results.longest import NOTES
+from mmbench.results import comparison, predictions, runs
+from mmbench.results.longest import NOTES, TOP
 from mmbench.results.predictions import NAME, read_predictions, write_predictions
 from mmbench.results.runs import find_runs, read_run
+from mmbench.results.spread import spread
 from mmbench.results.status import MANY, status_lines
 from mmbench.results.tables import Table, build_tables
 
@@ -104,7 +107,7 @@ def test_notes_under_a_shortened_table_are_few(tmp_path: Path) -> None:
     assert sum("failed: reason" in note for note in table.notes) == NOTES
 
 
-def test_the_verb_shows_a_hundred_rows_and_data_are_whole(tmp_path: Path) -> None:
+def test_the_verb_shows_the_best_rows_and_data_are_whole(tmp_path: Path) -> None:
     for index in range(101):
         make_run(tmp_path, f"m{index}", 1)
 
@@ -113,7 +116,7 @@ def test_the_verb_shows_a_hundred_rows_and_data_are_whole(tmp_path: Path) -> Non
         assert done.exit_code == 0, done.output
         return len([line for line in done.output.splitlines() if line.startswith(("m", "CMU"))]) - done.output.count("CMU-MOSI; train")
 
-    assert rows() == 100
+    assert rows() == TOP
     assert (rows("--top", "5"), rows("--top", "0")) == (5, 101)
     assert CliRunner().invoke(command, [str(tmp_path), "--format", "csv", "--draws", "100"]).output.count("method") == 101 * 3
 
@@ -202,3 +205,23 @@ def test_counts_come_first_where_there_are_many_configurations(tmp_path: Path) -
     assert not status_lines(find_runs(tmp_path))[0].startswith("20 runs")
     Queued.write(make_run(tmp_path, "other", 1, status="interrupted"), "slurm", "17")
     assert status_lines(find_runs(tmp_path))[0] == "21 runs of 21 configurations: 20 done, 1 queued"
+
+
+def test_work_that_is_spread_over_processes_has_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent = os.getpid()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    processes = spread(lambda some: [os.getpid()] * len(some), range(7), 2)
+    assert len(processes) == 7
+    assert parent not in processes
+    assert spread(lambda some: [item**2 for item in some], range(7), 2) == [item**2 for item in range(7)]
+    assert spread(lambda some: [os.getpid()], range(7), 7) == [parent]
+
+    def deadly(some: Any) -> list[int]:
+        return [os._exit(1) if os.getpid() != parent else item for item in some]
+
+    assert spread(deadly, range(4), 2) == [0, 1, 2, 3]
+    for index in range(5):
+        make_run(tmp_path, f"m{index}", index + 1, status="failed" if index == 3 else "done")
+    alone = find_runs(tmp_path)
+    monkeypatch.setattr(runs, "PIECE", 2)
+    assert find_runs(tmp_path) == alone
