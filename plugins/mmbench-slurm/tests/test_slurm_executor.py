@@ -125,7 +125,7 @@ def test_a_full_queue_is_tried_again(slurm, tmp_path) -> None:
 def test_no_slurm_is_one_error(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="sbatch is not on this machine's PATH"):
-        submit([runs(tmp_path, 1)], SlurmConfig())
+        next(SlurmExecutor(SlurmConfig()).submit(runs(tmp_path, 1)))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ class SlurmConfig(ComponentConfig):
     account: str | None = Field(None, description="the account that pays; default: the user's")
     qos: str | None = Field(None, description="the quality of service; default: the account's")
     time: PositiveInt = Field(240, description="minutes of one job; a run that takes longer goes on in the job's next turn, from its last checkpoint")
-    cpus: PositiveInt | None = Field(None, description="cores for each run; default: `training.threads` for each of its processes")
+    cpus: PositiveInt | None = Field(None, description="cores for each run; default: `training.threads`, times `training.processes`")
     memory: PositiveFloat | None = Field(None, description="GB for each run; default: the cluster's")
     gpus: NonNegativeInt = Field(0, description="GPUs of one job, which its runs share")
     runs_per_job: PositiveInt = Field(1, description="runs that one job executes, for runs that are short beside the time a job takes to start")

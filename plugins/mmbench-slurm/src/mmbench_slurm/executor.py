@@ -12,7 +12,7 @@ from mmbench.executors import LocalExecutor, Queued, Watch
 from mmbench.worker import stated
 from mmbench_slurm.config import SlurmConfig
 from mmbench_slurm.scheduler import Scheduler, SilentError, State, array, told
-from mmbench_slurm.submission import Pack, packs, place, submit, warn
+from mmbench_slurm.submission import Pack, need_slurm, packs, place, submit, warn
 
 EXECUTOR = "slurm"
 PAUSE = 0.2
@@ -45,6 +45,8 @@ class SlurmExecutor:
         Raises ConfigError where Slurm refuses them, or is not there.
         """
         self._watch = Watch(runs, self.report)
+        if self._watch.left:
+            need_slurm()  # before anything is asked, since an answer would be waited for
         self._jobs: dict[str, Pack] = {}
         self._states: dict[str, State] = {}
         self._asked: set[str] = set()
@@ -167,7 +169,7 @@ class SlurmExecutor:
 
     def _verdict(self, run: RunRequest, job: str, state: State | None) -> RunOutcome:
         del self._watch.left[run.folder]
-        Queued.remove(run.folder)
+        Queued.remove(run.folder, job)
         if busy := self._busy(run):
             self._watch.left.pop(run.folder, None)
             return busy

@@ -57,6 +57,12 @@ def place(run: RunRequest) -> Path:
     return run.folder.absolute().parent.parent / FOLDER
 
 
+def need_slurm() -> None:
+    """ConfigError where this machine submits no jobs."""
+    if not shutil.which("sbatch"):
+        raise ConfigError("executor slurm: sbatch is not on this machine's PATH; start it where jobs are submitted, or use --executor local")
+
+
 def submit(several: Sequence[Pack], config: SlurmConfig) -> list[str]:
     """Hand over one array of jobs, all of one experiment. Returns their ids, in order.
 
@@ -66,8 +72,6 @@ def submit(several: Sequence[Pack], config: SlurmConfig) -> list[str]:
 
     from mmbench_slurm.job import Job
 
-    if not shutil.which("sbatch"):
-        raise ConfigError("executor slurm: sbatch is not on this machine's PATH; start it where jobs are submitted, or use --executor local")
     made = submitit.SlurmExecutor(place(several[0][0]), max_num_timeout=NEVER)
     made.update_parameters(**_parameters(several, config))
     moved = [[replace(run, folder=run.folder.absolute()) for run in pack] for pack in several]
