@@ -38,7 +38,9 @@ class Queued:
         return cls(*values) if all(isinstance(value, str) for value in values) else None  # type: ignore[arg-type]
 
     @staticmethod
-    def remove(folder: Path) -> None:
-        """Take the note away, where it is."""
+    def remove(folder: Path, job: str = "") -> None:
+        """Take the note away, where it is. `job`: only where it is of this one, since another command may have left its own."""
+        if job and ((note := Queued.read(folder)) is None or note.job != job):
+            return
         with contextlib.suppress(OSError):
             (folder / QUEUED).unlink()

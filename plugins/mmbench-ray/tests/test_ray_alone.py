@@ -8,17 +8,19 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from mmbench.claims import CLAIM, SILENT
+from mmbench.component import RunOutcome, RunRequest
 from mmbench.errors import ConfigError
 from mmbench.executors import Queued
 from mmbench.plugins import catalogue
 from mmbench.resolve import resolve
 from mmbench.strict_yaml import Document
 from mmbench_ray.config import RayConfig
-from mmbench_ray.node import different, unseen, versions
+from mmbench_ray.node import different, unseen, versions, written
 
 
 def test_gpus_and_jobs_per_device_say_the_same():
@@ -59,11 +61,38 @@ def test_a_node_with_other_versions_is_told_what_to_install():
 
 
 def test_a_folder_without_the_note_of_the_command_is_not_the_same_folder(tmp_path):
-    assert unseen(tmp_path, "") == ""
-    assert unseen(tmp_path, "mmbench-1", patience=0.0).startswith(f"the run folder {tmp_path} is not seen there")
+    assert unseen(tmp_path, "", 0) == ""
+    assert unseen(tmp_path, "mmbench-1", 0, patience=0.0).startswith(f"the run folder {tmp_path} is not seen there")
     Queued.write(tmp_path, "ray", "mmbench-1")
-    assert unseen(tmp_path, "mmbench-1") == ""
-    assert "is not seen there" in unseen(tmp_path, "mmbench-2", patience=0.0)
+    assert unseen(tmp_path, "mmbench-1", 0) == ""
+    assert "is not seen there" in unseen(tmp_path, "mmbench-2", 0, patience=0.0)
+
+
+def test_a_run_that_another_command_has_ended_or_queued_is_no_folder_of_another_machine(tmp_path):
+    (tmp_path / "config.yaml").write_text("seeds: [1]")
+    config = written(tmp_path)
+    assert unseen(tmp_path, "mmbench-1", config, patience=0.0) == ""  # its note was removed, with a result
+    note = Queued.write(tmp_path, "slurm", "7_1")
+    assert unseen(tmp_path, "mmbench-1", config, patience=0.0) == ""
+    Queued.remove(tmp_path, "mmbench-1")
+    assert Queued.read(tmp_path) == note  # that of the other command
+    assert "is not seen there" in unseen(tmp_path, "mmbench-1", config - 1, patience=0.0)
+
+
+def test_a_run_that_another_command_stopped_before_it_began_is_handed_out_anew(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="needs ray, which has no wheels for this Python")
+    from mmbench_ray import executor
+
+    monkeypatch.setattr(executor.ray, "get", lambda answer, timeout: answer)
+
+    several = [RunRequest(tmp_path / name, name, "cpu", 1) for name in ("ended", "left")]
+    told = "token", [(str(run.folder), "left", "") for run in several]
+    actor = SimpleNamespace(look=SimpleNamespace(remote=lambda *_: told), stop=SimpleNamespace(remote=lambda *_: None))
+    done = {several[0].folder: RunOutcome(several[0], "done")}
+    for stopping, expected in ((0, ["done", "busy"]), (1, ["done"])):
+        handed = executor.Handed("mmbench-1", actor, several)
+        assert [outcome.status for outcome in handed.look(stopping, done)] == expected
+        assert not handed.runs
 
 
 @pytest.fixture
@@ -84,7 +113,7 @@ def carried(tmp_path, monkeypatch):
         monkeypatch.setattr(supervisor, "hosts", lambda: hosts)
         monkeypatch.setattr(supervisor.ray, "nodes", pytest.fail)
         order = {"folder": str(folder), "label": "run", "cpus": 1, "gpus": 0}
-        actor = supervisor.Supervisor(json.dumps({"orders": [order], "jobs": None, "retries": 3}))
+        actor = supervisor.Supervisor(json.dumps({"job": "mmbench-1", "orders": [order], "jobs": None, "retries": 3}))
         actor._hand_out()
         actor._look_again()
         actor._look_again()

@@ -17,10 +17,10 @@ class RayConfig(ComponentConfig):
         "and ends with the command",
     )
     gpus: float | None = Field(
-        None, gt=0, le=1, description="part of a GPU that a run reserves; default: one for each process, where the cluster has any"
+        None, gt=0, le=1, description="part of a GPU that a run reserves; default: a whole one for each of its processes, where the cluster has any"
     )
     jobs_per_device: PositiveInt | None = Field(None, description="runs at once on each GPU: N is the same as gpus of 1/N; on CPU it says nothing")
-    cpus: PositiveFloat | None = Field(None, description="CPU cores that a run reserves; default: `training.threads` for each of its processes")
+    cpus: PositiveFloat | None = Field(None, description="CPU cores that a run reserves; default: its `training.threads`, times `training.processes`")
     memory: PositiveFloat | None = Field(None, description="GiB of memory that a run reserves; default: none, as Ray has it")
     jobs: PositiveInt | None = Field(None, description="runs at once in the whole cluster; default: as many as there is room for")
     retries: NonNegativeInt = Field(3, description="how many times a run is handed out again whose node or process was lost")

@@ -30,7 +30,7 @@ from mmbench.executors import Queued, Watch
 from mmbench.plugins import catalogue, one_line
 from mmbench.worker import FINAL
 from mmbench_ray.config import RayConfig
-from mmbench_ray.node import ENVIRONMENT, SEEN, versions
+from mmbench_ray.node import ENVIRONMENT, SEEN, versions, written
 from mmbench_ray.supervisor import CHUNK, INSTALL, Supervisor
 
 NAME = "ray"
@@ -97,7 +97,7 @@ class RayExecutor:
         found = []
         for job, theirs in jobs.items():
             with suppress(ValueError, RayError):  # gone, and what it had is handed out anew
-                found.append(Handed(ray.get_actor(job, NAMESPACE), theirs))
+                found.append(Handed(job, ray.get_actor(job, NAMESPACE), theirs))
         return found
 
     def _hand_out(self, runs: list[RunRequest]) -> Handed:
@@ -123,16 +123,22 @@ class RayExecutor:
         chunks = [text[start : start + CHUNK] for start in range(0, len(text), CHUNK)]
         near = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # where this command is, or the cluster's head
         options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1, "max_concurrency": 2}
-        return Handed(ray.remote(Supervisor).options(**options, scheduling_strategy=near).remote(*chunks), runs)
+        return Handed(name, ray.remote(Supervisor).options(**options, scheduling_strategy=near).remote(*chunks), runs)
 
     def _order(self, run: RunRequest) -> dict[str, Any]:
         """One run as the cluster is told of it: a device, and what it reserves."""
         if run.device.startswith("cuda:"):
             raise ConfigError(f"--device {run.device} names a GPU of one machine, and Ray chooses among all; use --device cuda")
         wanted = run.device == "cuda" or (run.device == "auto" and (self.config.gpus or ray.cluster_resources().get("GPU")))
-        gpus = (1.0 * run.processes if run.processes > 1 else self.config.part or 1.0) if wanted else 0.0
+        if wanted and run.processes > 1 and self.config.part:
+            raise ConfigError(
+                f"executor.{'jobs_per_device' if self.config.jobs_per_device else 'gpus'}: a run of {run.processes} processes takes "
+                "as many whole GPUs; leave it out"
+            )
+        gpus = (self.config.part or float(run.processes)) if wanted else 0.0
         cpus = self.config.cpus or float(run.threads * run.processes)
-        told = {"folder": str(run.folder.resolve()), "label": run.label, "threads": run.threads, "processes": run.processes}
+        told = {"folder": str(run.folder.resolve()), "written": written(run.folder), "label": run.label}
+        told |= {"threads": run.threads, "processes": run.processes}
         return {**told, "device": "cuda" if wanted else "cpu", "cpus": cpus, "gpus": gpus}
 
     def _room(self, orders: list[dict[str, Any]], memory: int) -> None:
@@ -149,9 +155,9 @@ class RayExecutor:
 class Handed:
     """The runs that one actor carries out, by folder."""
 
-    def __init__(self, actor: Any, runs: list[RunRequest]):
+    def __init__(self, job: str, actor: Any, runs: list[RunRequest]):
         self.runs = {run.folder: run for run in runs}
-        self._actor = actor
+        self._job, self._actor = job, actor
         self._names = {str(run.folder.resolve()): run for run in runs}
         self._token, self._since, self._stopped = "", 0, 0
         self._final: dict[Path, float] = {}
@@ -187,8 +193,10 @@ class Handed:
                 print(printable(f"{run.label}: {reason}"), file=sys.stderr)
             elif status in FINAL:
                 self._final[run.folder] = time.monotonic()
-            elif self.runs.pop(run.folder) and status != "left":
-                yield RunOutcome(run, status, reason)
+            elif self.runs.pop(run.folder) and (run.folder in results or status != "left"):
+                yield results.get(run.folder) or RunOutcome(run, status, reason)
+            elif not stopping:  # another command has stopped it before it began: it is handed out anew
+                yield RunOutcome(run, "busy", "another command has stopped it")
         for folder, since in self._final.items():
             if folder in self.runs and (folder in results or time.monotonic() > since + 2 * SEEN):
                 run = self.runs.pop(folder)
@@ -201,7 +209,7 @@ class Handed:
             raise RunError(f"a node of the Ray cluster cannot execute runs ({why[:300]}); {INSTALL}")
         why = f"what carried it out on Ray is gone ({type(error).__name__}); the same command goes on"
         for run in self.runs.values():
-            Queued.remove(run.folder)
+            Queued.remove(run.folder, self._job)
             yield results.get(run.folder) or RunOutcome(run, "interrupted", why)
         self.runs.clear()
 

@@ -27,7 +27,7 @@ LOOK = 0.5
 Work = Mapping[str, Any]
 """What is the same for all runs of a command, in plain values: ``job``, ``shared``, ``versions``, ``environment``, ``timeout``, ..."""
 Order = Mapping[str, Any]
-"""One run: ``folder``, ``label``, ``device``, ``threads``, ``processes``, ``cpus``, ``gpus``."""
+"""One run: ``folder``, ``written``, ``label``, ``device``, ``threads``, ``processes``, ``cpus``, ``gpus``."""
 
 
 def versions(distributions: Iterable[str]) -> dict[str, str]:
@@ -45,7 +45,7 @@ def execute(order: Order, work: Work) -> tuple[str, str]:
 
     Ray cancels a task by an interrupt of the main thread: the run then stops after its step.
     """
-    if reason := different(work["versions"]) or unseen(Path(order["folder"]), work["job"] if work["shared"] else ""):
+    if reason := different(work["versions"]) or unseen(Path(order["folder"]), work["job"] if work["shared"] else "", order["written"]):
         return "refused", f"node {platform.node()}: {reason}"
     os.environ.update(work["environment"])
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray may block it for what it starts, and the run's process would inherit that
@@ -78,10 +78,20 @@ def different(wanted: Mapping[str, str]) -> str:
     return f"{what}; install the same there" + (f": pip install {packages}" if packages and "python" not in wrong else "")
 
 
-def unseen(folder: Path, job: str, patience: float = SEEN) -> str:
-    """Why the folder of a run is not the one of the command, which has left the note of this job in it; nothing where it is, or no job is named."""
+def written(folder: Path) -> int:
+    """When the config of a run was written, in nanoseconds, as its file system tells all machines; 0 where there is none."""
+    with suppress(OSError):
+        return (folder / "config.yaml").stat().st_mtime_ns
+    return 0
+
+
+def unseen(folder: Path, job: str, config: int, patience: float = SEEN) -> str:
+    """Why the folder of a run is not the one of the command; nothing where it is, or no job is named.
+
+    The command has left the note of this job in it. Where that is gone, or another command has left its own since, the config tells: `written`.
+    """
     deadline = time.monotonic() + patience
-    while job and not ((note := Queued.read(folder)) and note.job == job):
+    while job and not ((note := Queued.read(folder)) and note.job == job) and not (config and written(folder) == config):
         if time.monotonic() > deadline:
             return f"the run folder {folder} is not seen there, or is another one; with --out, name a folder that all nodes share at the same path"
         time.sleep(LOOK)

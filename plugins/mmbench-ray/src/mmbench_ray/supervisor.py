@@ -180,7 +180,7 @@ class Supervisor:
 
     def _end(self, order: Order, status: str, reason: str = "") -> None:
         if status not in FINAL:
-            Queued.remove(Path(order["folder"]))
+            Queued.remove(Path(order["folder"]), self._work["job"])
         self._told.append((order["folder"], status, reason))
         if status == "refused":  # so would be all others: nothing is handed out any more
             self._stop.update(dict.fromkeys((other["folder"] for other in (*self._waiting, *self._tasks.values(), *self._held.values())), 1))
