@@ -104,6 +104,10 @@ class Companions:
         """Why one of the others has ended other than together with the rest; nothing where none has."""
         if self.store is not None and self.store.check([REASON]):
             return str(self.store.get(REASON).decode())
+        return self._ended()
+
+    def _ended(self) -> str:
+        """`_reason`, as the processes alone tell it."""
         for number, process in enumerate(self.processes, 2):
             if (code := process.poll()) not in ORDERLY:
                 ending = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -112,6 +116,6 @@ class Companions:
 
     def _watch(self) -> None:
         while not self._left.wait(0.5):
-            if self._reason() and not self._left.wait(GRACE):
-                self.lost(self._reason())
+            if (ended := self._ended()) and not self._left.wait(GRACE):  # without the store, which is locked while the worker waits in it
+                self.lost(ended)
                 return

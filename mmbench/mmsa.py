@@ -80,7 +80,9 @@ def read_block(path: Path, model: str | None, data: str | None) -> Block:
     models = [name for name in content if name in tables()] if whole else list(tables())
     model = _named(path, "--model", model, models)
     if not whole:
-        return Block(model, _named(path, "--data", data, []), content)
+        if data is None:
+            raise ConfigError(f"{path}: say with --data which is meant")
+        return Block(model, data, content)
     part = content[model] if isinstance(content[model], dict) else {}
     by_data = part.get("datasetParams")
     by_data = by_data if isinstance(by_data, dict) else {}
@@ -94,8 +96,8 @@ def read_block(path: Path, model: str | None, data: str | None) -> Block:
 def _named(path: Path, option: str, name: str | None, known: list[str]) -> str:
     if name is None:
         raise ConfigError(f"{path}: say with {option} which is meant" + f": {', '.join(known)}" * bool(known))
-    if known and name not in known:
-        raise ConfigError(f"{path}: {option} {name}: there is none that is known here; there are {', '.join(known)}")
+    if name not in known:
+        raise ConfigError(f"{path}: {option} {name}: there is none that is known here; there are {', '.join(known) or 'none'}")
     return name
 
 

@@ -61,6 +61,12 @@ def test_keys_of_a_model_and_its_losses() -> None:
     assert offered("check", "misa_mosi", "--set", "losses.cmd.") == ["losses.cmd.weight=", "losses.cmd.moments="]
 
 
+def test_a_wrong_config_offers_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.yaml").write_text("losses: 3\nmodel: [1]\n")
+    assert offered("run", str(tmp_path / "c.yaml"), "--set", "losses.x") == []
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize("shell", list(completion.LINES))
 def test_the_script_of_each_shell(shell: str) -> None:

@@ -116,3 +116,6 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     path.write_text(json.dumps({"datasetCommonParams": {}, "tfn": {"commonParams": [], "datasetParams": {"mosi": {}}}}))
     with pytest.raises(ConfigError, match=r"tfn: commonParams and datasetParams\.mosi must be objects"):
         read_block(path, "tfn", "mosi")
+    path.write_text(json.dumps({"datasetCommonParams": {}, "tfn": {"commonParams": {}}}))
+    with pytest.raises(ConfigError, match="--data mosi: there is none that is known here; there are none"):
+        read_block(path, "tfn", "mosi")

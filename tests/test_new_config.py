@@ -85,6 +85,17 @@ def test_mistakes_write_nothing(write, tmp_path: Path) -> None:
         (("--data", "mosii", "--model", MODELS[0]), "Did you mean 'mosi'"),
         (("--data", "mosi", "--model", MODELS[0], "--set", "training.epoch=3"), "training.epoch: unknown key. Did you mean 'epochs'"),
         (("--data", "mosi", "--model", MODELS[0], "--out", "mine.txt"), "a config is a .yaml file"),
+        *(
+            (("--data", "mosi", "--model", MODELS[0], "--set", value), f"--set {value}: {problem}")
+            for value, problem in {
+                "model=3": "model: must be an object",
+                "training=null": "training: must be an object",
+                "training.optimizer=3": "training.optimizer: must be an object",
+                "losses=[3]": "losses.0: must be an object",
+                "losses=[{weight: 1}]": "losses.0.name: is missing",
+                "model.name=3": "model.name: must be a valid string",
+            }.items()
+        ),
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             write(*arguments)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from mmbench.errors import MmbenchError, printable
+from mmbench.errors import printable
 
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -19,7 +19,7 @@ def complete(source: str, *arguments: str) -> Completer:
     """What offers the items of a function of this module, which runs when a shell asks. A mistake in the line so far offers nothing."""
 
     def offer(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-        with contextlib.suppress(MmbenchError, OSError):
+        with contextlib.suppress(Exception):  # a shell shows whatever is printed in the middle of the line
             return [item for item in globals()[source](context, begun, *arguments) if item.value.startswith(begun)]
         return []
 

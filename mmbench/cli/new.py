@@ -70,6 +70,8 @@ def config(mmsa: Path | None, data: str | None, model: str | None, losses: tuple
     from mmbench.data.manifest import list_manifests, load_manifest
     from mmbench.mmsa import read_block, translate
     from mmbench.plugins import catalogue
+    from mmbench.resolve import resolve_all
+    from mmbench.strict_yaml import Document
     from mmbench.write_config import fill, shipped_config, start, text_of, write_config
 
     known = catalogue()
@@ -106,6 +108,7 @@ def config(mmsa: Path | None, data: str | None, model: str | None, losses: tuple
         ]
     for override in overrides:
         apply(document, override)
+    resolve_all(Document({"name": "new", **document.value}, document.marks))  # before it is written, which takes values for what they should be
     write_config(out, text_of(document.value, head))
     say(f"wrote {out}")
     say(f"\nNext: mmbench check {out} && mmbench run {out}")

@@ -105,9 +105,10 @@ def test_what_sbatch_is_told(slurm, tmp_path) -> None:
         ("sbatch: error: Memory specification can not be satisfied", r"^executor.memory: "),
         ("sbatch: unrecognized option '--constrain=a'", r"^executor.sbatch = "),
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", r"^executor.account: "),
+        ("sbatch: error: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", r"^executor.account: "),
         ("sbatch: error: something new", r"^executor slurm: sbatch: error: something new$"),
     ],
-    ids=["qos", "memory", "option", "account", "unknown"],
+    ids=["qos", "memory", "option", "account", "policy", "unknown"],
 )
 def test_refusals_name_the_option(slurm, tmp_path, capfd, said, error) -> None:
     slurm(sbatch=f'echo "{said}" >&2; exit 1')

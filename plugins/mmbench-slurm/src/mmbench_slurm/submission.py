@@ -22,7 +22,7 @@ Pack = list[RunRequest]
 FOLDER = "slurm"
 """Of an experiment: scripts, pickles and logs of its jobs."""
 LATER = re.compile(
-    "Unable to contact|timed out|Connection refused|temporarily|Zero Bytes|MaxSubmit|submit limit|MaxJobCount|No route|Communication|Network is",
+    "Unable to contact|timed out|Connection refused|temporarily|Zero Bytes|MaxSubmit|MaxJobCount|No route|Communication|Network is",
     re.IGNORECASE,
 )
 """What sbatch says where the same call may succeed later."""
