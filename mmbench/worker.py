@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
                 return EXIT["interrupted"]
             (options.folder / "result.json").unlink(missing_ok=True)  # of an interrupted attempt
             tracked = tracking.Tracking()
-            result = _guarded(options.folder, options.device, stop, tracked)
+            result = _guarded(options.folder, options.device, stop, tracked, held)
             result["started"] = datetime.fromtimestamp(started, timezone.utc).isoformat(timespec="seconds")
             result["seconds_total"] = round(time.monotonic() - clock, 2)
             if not held.held:
@@ -175,7 +175,7 @@ def _write_result(folder: Path, result: dict[str, Any], tracked: tracking.Tracki
             write_sealed(folder / "result.json", {**told, "warnings": shared(tracked.warnings)})
 
 
-def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking) -> dict[str, Any]:
+def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking, held: claims.Claim) -> dict[str, Any]:
     """The result of the run, whatever happens in it."""
     from mmbench.resolve import load
 
@@ -188,7 +188,7 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
         from mmbench.training.loop import Interrupted
 
         interrupted = (Interrupted,)
-        with Companions(folder, device, resolved.experiment.training.processes, partial(_lost, folder, result)) as companions:
+        with Companions(folder, device, resolved.experiment.training.processes, partial(_lost, folder, result, held)) as companions:
             _run(resolved, folder, companions, stop, result, tracked)
     except (Exception, SystemExit) as error:  # a component may call sys.exit, and none of its numbers is to mean something here
         if isinstance(error, interrupted) or stop.explains(error):
@@ -200,10 +200,12 @@ def _guarded(folder: Path, device: str, stop: _Stop, tracked: tracking.Tracking)
     return result
 
 
-def _lost(folder: Path, result: Mapping[str, Any], reason: str) -> None:
+def _lost(folder: Path, result: Mapping[str, Any], held: claims.Claim, reason: str) -> None:
     """Put down that the run has failed, and end: the rest of this process waits for another that will not answer. Its claim is that of one gone."""
     with suppress(OSError):
-        write_sealed(folder / "result.json", shared({**result, "status": "failed", "reason": reason}))
+        if held.held:
+            write_sealed(folder / "result.json", shared({**result, "status": "failed", "reason": reason}))
+            Queued.remove(folder)
     os._exit(EXIT["failed"])
 
 

@@ -65,6 +65,12 @@ def test_states_of_jobs(slurm) -> None:
         scheduler.states(["7"])
 
 
+def test_a_machine_of_no_cluster_is_told_of_at_once(slurm, tmp_path) -> None:
+    slurm(scontrol="echo 'scontrol: fatal: Could not establish a configuration source' >&2; exit 1")
+    with pytest.raises(ConfigError, match="start it where jobs are submitted"):
+        list(SlurmExecutor(SlurmConfig()).submit(runs(tmp_path, 1)))
+
+
 def test_packs(tmp_path) -> None:
     """Runs of one experiment share jobs, those of two do not."""
     several = [*runs(tmp_path / "a", 5), *runs(tmp_path / "b", 1)]

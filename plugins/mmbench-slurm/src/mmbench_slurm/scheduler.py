@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from mmbench.errors import ConfigError
+
 NAME = "mmbench"
 """How jobs are called, which tells them from others that have got their numbers in another life of the cluster."""
 STARTING = 60.0
@@ -77,8 +79,14 @@ class Scheduler:
         self._ask(["scancel", *jobs])
 
     def most(self) -> int:
-        """How many jobs an array may have. SilentError: it does not answer."""
-        found = re.search(r"MaxArraySize\s*=\s*(\d+)", self._ask(["scontrol", "show", "config"]))
+        """How many jobs an array may have. SilentError: it does not answer. ConfigError: this machine belongs to no cluster."""
+        try:
+            said = self._ask(["scontrol", "show", "config"])
+        except SilentError as error:
+            if "configuration source" in str(error):
+                raise ConfigError(f"executor slurm: {error}; start it where jobs are submitted, or use --executor local") from None
+            raise
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", said)
         return int(found[1]) if found else 1
 
     def _ask(self, command: list[str]) -> str:
