@@ -20,9 +20,9 @@ VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_H
 PATIENCE = 120.0
 """Seconds that importing torch may take, on a slow network file system."""
 ASK = """
-import json, torch
+import json, sys, torch
 gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(json.dumps({"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "threads": torch.get_num_threads()}))
+json.dump({"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpus, "threads": torch.get_num_threads()}, sys.stdout)
 """
 
 
