@@ -177,8 +177,18 @@ def test_the_example_format_reads_what_it_says(tmp_path) -> None:
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="reading the extractors' options needs their package")
 @pytest.mark.skipif(find_spec("mmbench_extractors") is None, reason="the config names its extractors")
-def test_the_extraction_of_the_guide_is_valid(tmp_path) -> None:
+def test_the_extraction_of_the_guide_is_valid(tmp_path, monkeypatch) -> None:
+    from mmbench.data.own import write_manifest
     from mmbench.extraction.config import load_plan
+
+    monkeypatch.chdir(tmp_path)
+    rows = ["video_id,clip_id,text,label,mode"]
+    for mode in ("train", "valid", "test"):
+        (tmp_path / "recordings" / "Raw" / mode).mkdir(parents=True)
+        (tmp_path / "recordings" / "Raw" / mode / "0.mp4").touch()
+        rows.append(f"{mode},0,what was said,0.5,{mode}")
+    (tmp_path / "recordings" / "label.csv").write_text("\n".join(rows))
+    write_manifest(Path("recordings"))
 
     (block,) = [block for block in blocks(DOCS / "start" / "recordings.md") if block.language == "yaml"]
     (tmp_path / "features.yaml").write_text(block.text)
