@@ -131,7 +131,7 @@ def new(folder: Path, name: str | None) -> None:
     say(f"{path}: {manifest.name}, {manifest.task}, {kind}; {', '.join(manifest.modalities)}; {sizes}")
     say(f"metrics: {', '.join(manifest.metrics)}")
     say(f"look at it with: mmbench data check {path}")
-    say(f"use it with: mmbench run CONFIG --set data.name={path}")
+    say(f"use it with: mmbench new config --data {path} --model NAME (mmbench list model)")
 
 
 @command.command("import")
