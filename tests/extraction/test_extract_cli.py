@@ -76,7 +76,7 @@ def test_stopped_and_started_again_gives_the_same_bytes(process, tmp_path) -> No
     assert sorted(expected) == ["arrays.safetensors", "store.json"]
 
     cache = tmp_path / "cache"
-    interrupted = subprocess.Popen(**process("--out", "out", "--jobs", "1", EXTRACT_TOYS_WAIT="1"), start_new_session=True)
+    interrupted = subprocess.Popen(**process("--out", "out", "--jobs", "1", EXTRACT_TOYS_WAIT="3"), start_new_session=True)
     wait_for(cache, 8, interrupted)  # six transcripts, each of which two clips have, and two recordings
     os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
     out, err = interrupted.communicate(timeout=60)

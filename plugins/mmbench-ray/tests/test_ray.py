@@ -146,7 +146,11 @@ def test_a_command_that_is_killed_leaves_its_runs_to_the_cluster_where_the_next_
     assert owner_of(folder) == replace(owner, beat=owner_of(folder).beat)
     (run,) = planned(out, seeds=[1])
     jobs = set()
-    (outcome,) = RayExecutor(RayConfig(address=two.address), lambda run, told: jobs.add(Queued.read(run.folder).job)).submit([run])
+
+    def told(run, epoch):
+        jobs.update(note.job for note in [Queued.read(run.folder)] if note)  # which goes with the result
+
+    (outcome,) = RayExecutor(RayConfig(address=two.address), told).submit([run])
     assert (outcome.status, outcome.reason) == ("done", "")
     assert jobs == {note.job}
     assert load_json(folder / "result.json")["started"] <= owner.since  # not begun again

@@ -117,7 +117,7 @@ def fingerprints() -> dict[str, str]:
     """By shipped config, a digest of the fingerprints of all its cells on data that are always the same; and what is in force where none says it."""
     from mmbench.files import shipped
     from mmbench.plugins import catalogue
-    from mmbench.resolve import load, resolve
+    from mmbench.resolve import read, resolve, resolve_all
     from mmbench.strict_yaml import Document
 
     bare = resolve(Document({"name": "bare", "data": {"name": "mosi"}, "model": {"name": "linear"}}, {}), catalogue())
@@ -129,7 +129,9 @@ def fingerprints() -> dict[str, str]:
             found[f"defaults of {entry.component.kind} {entry.key}"] = digest
     folder = shipped("configs")
     for path in sorted(folder.glob("*.yaml")):
-        cells = [[cell.experiment.row, cell.manifest.part, cell.fingerprint("data")] for cell in load(path)]
+        document = read(path)
+        document.value.pop("tune", None)  # of a search: what it starts from
+        cells = [[cell.experiment.row, cell.manifest.part, cell.fingerprint("data")] for cell in resolve_all(document)]
         found[path.stem] = f"{len(cells)} cells, {hashlib.sha256(json.dumps(cells).encode()).hexdigest()[:12]}"
     return found
 
