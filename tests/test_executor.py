@@ -10,10 +10,14 @@ import pytest
 
 from mmbench.claims import claim
 from mmbench.component import RunRequest
+from mmbench.errors import ConfigError
 from mmbench.executors import LocalConfig, LocalExecutor, Queued, Watch, local
 from mmbench.files import write_sealed
+from mmbench.plugins import catalogue
+from mmbench.resolve import resolve
 from mmbench.results.runs import read_run
 from mmbench.results.status import status_lines
+from mmbench.strict_yaml import Document
 
 LEAVE = "from mmbench.claims import claim; held = claim(folder); held.__enter__(); os._exit({})"
 CASES = {
@@ -192,3 +196,22 @@ def test_a_run_that_a_scheduler_has_is_queued_until_its_process_claims_it(tmp_pa
     assert read_run(run).status == "interrupted"
     (run / "queued.json").write_text('{"executor": 1}')
     assert Queued.read(run) is None
+
+
+def test_so_many_runs_go_on_at_once_on_each_gpu(requests, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    together = "(folder / 'there').touch(); end = time.monotonic() + 20\n"
+    together += "while len(list(folder.parent.glob('*/there'))) < {} and time.monotonic() < end: time.sleep(0.02)\n"
+    together += "write('done' if time.monotonic() < end else 'failed', ''); sys.exit(time.monotonic() >= end)"
+    asked = [replace(request, device="auto") for request in requests({f"run{i}": together.format(4) for i in range(4)})]
+    assert [outcome.status for outcome in LocalExecutor(LocalConfig(jobs_per_device=2)).submit(asked)] == ["done"] * 4
+
+
+def test_the_runs_of_one_plan_go_to_one_executor(tmp_path) -> None:
+    from mmbench.runner import make_plan
+
+    value = {"name": "x", "data": {"name": "mosi", "simulated": True, "samples": 40}, "model": {"name": "linear"}}
+    cells = [resolve(Document({**value, "row": f"row {jobs}", "executor": {"jobs": jobs}}, {}), catalogue()) for jobs in (1, 2)]
+    with pytest.raises(ConfigError, match="row 2: executor differs from that of row 1"):
+        make_plan(cells, tmp_path, None, "cpu")
+    assert make_plan(cells[:1], tmp_path, None, "cpu").executor.config.jobs == 1
