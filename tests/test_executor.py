@@ -5,9 +5,11 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from mmbench import worker
 from mmbench.claims import claim
 from mmbench.component import RunRequest
 from mmbench.errors import ConfigError
@@ -18,6 +20,7 @@ from mmbench.resolve import resolve
 from mmbench.results.runs import read_run
 from mmbench.results.status import status_lines
 from mmbench.strict_yaml import Document
+from mmbench.tracking import Tracking
 
 LEAVE = "from mmbench.claims import claim; held = claim(folder); held.__enter__(); os._exit({})"
 CASES = {
@@ -215,3 +218,27 @@ def test_the_runs_of_one_plan_go_to_one_executor(tmp_path) -> None:
     with pytest.raises(ConfigError, match="row 2: executor differs from that of row 1"):
         make_plan(cells, tmp_path, None, "cpu")
     assert make_plan(cells[:1], tmp_path, None, "cpu").executor.config.jobs == 1
+
+
+@pytest.mark.parametrize(("status", "left"), [("done", False), ("failed", False), ("interrupted", True)])
+def test_the_note_of_a_scheduler_goes_with_a_final_result(tmp_path, status, left) -> None:
+    Queued.write(tmp_path, "slurm", "7_1")
+    worker._write_result(tmp_path, {"status": status, "reason": ""}, Tracking())
+    assert (Queued.read(tmp_path) is not None) == left
+    assert worker.stated(tmp_path)[0] == status
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_run_that_lost_one_of_its_processes_fails_unless_it_was_taken_over(tmp_path, monkeypatch, held) -> None:
+    class EndedError(Exception):
+        pass
+
+    def end(code):
+        raise EndedError(code)
+
+    monkeypatch.setattr(worker.os, "_exit", end)
+    Queued.write(tmp_path, "slurm", "7_1")
+    with pytest.raises(EndedError, match="1"):
+        worker._lost(tmp_path, {"label": "x"}, SimpleNamespace(held=held), "process 2 of 2 is gone")
+    assert worker.stated(tmp_path) == (("failed", "process 2 of 2 is gone") if held else ("", ""))
+    assert (Queued.read(tmp_path) is None) == held
