@@ -31,10 +31,11 @@ RATES = 10
 """Values of the second axis of the sweeps that are planned."""
 TEMPLATE, PAGE = Path(__file__).parent / "scale.template.md", Path(__file__).parent.parent / "docs" / "scale.md"
 WATCHED = """
-import atexit, json, os, sys
+import atexit, json, os, resource, sys
 def end():
     field = lambda path, key: int(next(line.split()[1] for line in open(path) if line.startswith(key)))
-    found = {"peak_mb": field("/proc/self/status", "VmHWM") / 1024, "read_mb": field("/proc/self/io", "rchar") / 2**20, "cpu_s": sum(os.times()[:2])}
+    found = {"peak_mb": field("/proc/self/status", "VmHWM") / 1024, "read_mb": field("/proc/self/io", "rchar") / 2**20, "cpu_s": sum(os.times()[:4])}
+    found["child_mb"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     open(os.environ["MMBENCH_SCALE"], "w").write(json.dumps(found))
 atexit.register(end)
 from mmbench.cli import main
@@ -197,8 +198,16 @@ def table(head: list[str], rows: Iterator[list[Any]]) -> str:
 
 def verbs_table(figures: dict[str, Any]) -> str:
     """What each verb takes."""
-    head = ["verb", "seconds", "after the page cache was dropped", "CPU seconds", "peak memory, MiB", "read, MiB", "lines printed"]
-    return table(head, ([f"`{r['verb']}`", *(r[k] for k in ("seconds", "cold_s", "cpu_s", "peak_mb", "read_mb", "lines"))] for r in figures["rows"]))
+    columns = {
+        "seconds": "seconds",
+        "cold_s": "after the page cache was dropped",
+        "cpu_s": "CPU seconds",
+        "peak_mb": "peak memory, MiB",
+        "child_mb": "of its largest child, MiB",
+        "read_mb": "read, MiB",
+        "lines": "lines printed",
+    }
+    return table(["verb", *columns.values()], ([f"`{row['verb']}`", *(row[key] for key in columns)] for row in figures["rows"]))
 
 
 def plans_table(figures: dict[str, Any]) -> str:

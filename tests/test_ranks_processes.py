@@ -1,9 +1,12 @@
 """A run of two processes as users start it: one command, one result, and no process left, whoever is stopped or killed."""
 
+import gzip
 import json
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 import time
 from importlib.util import find_spec
@@ -123,3 +126,25 @@ def test_killed_stopped_and_done(place, monkeypatch) -> None:
     assert (found["epochs"], found["environment"]["processes"]) == (60, 2)
     assert processes(folder) == []
     assert not (folder / "last.pt").exists()
+
+
+def test_torchrun_starts_the_same_run(place, monkeypatch) -> None:
+    """A user's own launcher comes to the numbers of `mmbench run`, and its processes end."""
+    monkeypatch.setenv("MMBENCH_CACHE", str(place / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = []
+    for name in ("ours", "torchrun"):
+        plan = make_plan(load(place / "pair.yaml", ["training.epochs=3"]), place / name, None, "cpu")
+        (request,) = (request for request in prepare(plan, None)[0] if request.folder.parent.name.startswith("lf_dnn"))
+        if name == "ours":
+            (outcome,) = LocalExecutor().submit([request])
+            assert outcome.status == "done", outcome
+        else:
+            command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mmbench.worker"]
+            done = subprocess.run([*command, str(request.folder), "--device", "cpu"], capture_output=True, text=True, timeout=240, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert processes(request.folder) == []
+        result = json.loads((request.folder / "result.json").read_text())
+        assert (result["status"], result["epochs"], result["environment"]["processes"]) == ("done", 3, 2)
+        found.append((result["metrics"], gzip.decompress((request.folder / "predictions.csv.gz").read_bytes())))
+    assert found[0] == found[1]
