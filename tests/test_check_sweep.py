@@ -62,6 +62,9 @@ def test_a_sweep_is_a_summary(checked, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "6 configurations and 2 floors" in short[at]
     assert short[at + 1].strip() == "16 runs to do"
     assert not any("incompatible" in line for line in short)
+    assert not any(line.startswith("executor") for line in short)
+    (told,) = (line for line in checked(SWEEP, "--set", "executor.jobs=3") if line.startswith("executor"))
+    assert told.endswith(", jobs 3")
 
 
 def test_built_cells_show_counts_gradients_and_heads_that_nothing_trains(checked) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from mmbench import worker
 from mmbench.claims import claim
+from mmbench.cli.execute import queued_elsewhere
 from mmbench.component import RunRequest
 from mmbench.errors import ConfigError
 from mmbench.executors import LocalConfig, LocalExecutor, Queued, Watch, local
@@ -199,6 +200,18 @@ def test_a_run_that_a_scheduler_has_is_queued_until_its_process_claims_it(tmp_pa
     assert read_run(run).status == "interrupted"
     (run / "queued.json").write_text('{"executor": 1}')
     assert Queued.read(run) is None
+
+
+def test_runs_that_are_queued_elsewhere_are_told_of(tmp_path) -> None:
+    several = [RunRequest(tmp_path / f"seed-{seed}", f"linear seed {seed}", "cpu", 1) for seed in (1, 2, 3)]
+    for run in several[:2]:
+        run.folder.mkdir()
+        Queued.write(run.folder, "slurm", "12_3")
+    (line,) = queued_elsewhere(several, "local")
+    assert line.startswith("2 runs are queued elsewhere (slurm job 12_3, since ")
+    assert list(queued_elsewhere(several, "slurm")) == []
+    with claim(several[0].folder):
+        assert [line.partition(" queued")[0] for line in queued_elsewhere(several, "local")] == ["1 run is"], "the other one is executed there"
 
 
 def test_so_many_runs_go_on_at_once_on_each_gpu(requests, monkeypatch, tmp_path) -> None:

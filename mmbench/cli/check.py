@@ -68,6 +68,10 @@ def _tell(
         say(line)
     for line in _components(_apart(runnable or cells), runnable or cells):
         say(line)
+    if first.document.value.get("executor"):
+        given = first.executor.config.model_dump(mode="json", exclude_unset=True)
+        options = "".join(f", {key} {value}" for key, value in given.items())
+        say(f"executor    {first.executor.entry.key} {first.executor.entry.version}{options}")
     refusals = [f"{cell.experiment.row}: {refusal}".removeprefix(": ") for cell in cells for refusal in cell.fit.refusals]
     problems = [*dict.fromkeys(refusals), *dict.fromkeys(missing for cell in cells for missing in cell.missing)]
     dataset = None

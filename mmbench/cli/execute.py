@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from mmbench.claims import Owner, clock, owner_of, take_over
 from mmbench.cli.display import Display, Lines
 from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
+from mmbench.queued import Queued
 
 if TYPE_CHECKING:
     from mmbench.component import RunRequest
@@ -67,6 +68,8 @@ def execute(requests: Sequence[RunRequest], choice: Choice, display: Display | N
     choose(())  # those of the environment, which the runs inherit
     display = Lines(len(requests)) if display is None else display
     executor = choice.entry.load()(choice.config, display.epoch)
+    for line in queued_elsewhere(requests, choice.entry.component.name):
+        say(line, err=True)
     failed, interrupted, stopping = 0, 0, False
 
     def stop(*_: Any) -> None:
@@ -96,6 +99,18 @@ def execute(requests: Sequence[RunRequest], choice: Choice, display: Display | N
     if stopping:
         say(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, stopping)
+
+
+def queued_elsewhere(requests: Sequence[RunRequest], executor: str) -> Iterator[str]:
+    """A line where runs wait with another executor, which this command executes all the same."""
+    notes = [note for run in requests if (note := Queued.read(run.folder)) and note.executor != executor and owner_of(run.folder) is None]
+    if notes:
+        first, number = notes[0], len(notes)
+        runs, them = ("1 run is", "it") if number == 1 else (f"{number} runs are", "them")
+        yield (
+            f"{runs} queued elsewhere ({first}{' and others' * (number > 1)}); {executor} executes {them} now. A job that comes later finds "
+            f"{them} done, or another's; cancel it if it is not wanted"
+        )
 
 
 class Waiting:
