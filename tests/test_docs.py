@@ -153,6 +153,33 @@ def test_commands_of_other_pages_are_commands(page: Path) -> None:
                 parse(words)
 
 
+OF_READMES = [
+    pytest.param(block.text, id=f"{page.parent.name}-{number}")
+    for page in sorted(ROOT.glob("plugins/*/README.md"))
+    for number, block in enumerate(blocks(page))
+    if block.language == "yaml"
+]
+WITHIN = {"model": "slad_mosi", "tune": "lf_dnn_mosi", "executor": "lf_dnn_mosi", "aligner": "extract/mosi"}
+"""The config that a part begins with this key is shown for; what begins otherwise is a whole one."""
+
+
+@everything
+@pytest.mark.parametrize("text", OF_READMES)
+def test_the_yaml_of_a_plugins_readme_is_a_config(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmbench.extraction.config import load_plan
+    from mmbench.resolve import Checker, load
+    from mmbench.tuning.search import load_search
+
+    monkeypatch.setattr(Checker, "check_extras", lambda *_: None)  # a config is right wherever it is run
+    path, first = tmp_path / "block.yaml", text.partition(":")[0]
+    path.write_text(f"extends: {WITHIN[first]}.yaml\n{text}" if first in WITHIN else text)
+    if first in ("data", "aligner"):
+        assert load_plan(path).choices
+    else:
+        cells = load_search(path).first if first == "tune" else load(path)
+        assert [refusal for cell in cells for refusal in cell.fit.refusals] == []
+
+
 def test_every_hook_is_documented() -> None:
     hooks = [name for name, value in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("mmbench_")]
     assert hooks

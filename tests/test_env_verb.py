@@ -38,6 +38,9 @@ def test_nothing_personal_is_told_and_a_broken_plugin_is(tmp_path: Path) -> None
     text = "\n".join(env.lines(found))
     assert "plugin    gold (heart-of-gold 4.2): not loaded: ModuleNotFoundError" in text
     assert "cache     $HOME/cache" in text
+    several = {1: "1 component", 2: "2 components"}
+    for number, words in several.items():
+        assert env.lines({**found, "plugins": [{**broken, "components": number, "problem": None}]})[6].endswith(f"4.2): {words}")
 
 
 def test_a_torch_that_cannot_be_imported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         ("packages", ", ".join(f"{name} {version}" for name, version in found["packages"].items())),
     ]
     for plugin in found["plugins"]:
-        state = f"not loaded: {plugin['problem']}" if plugin["problem"] else f"{plugin['components']} components"
+        state = f"not loaded: {plugin['problem']}" if plugin["problem"] else f"{plugin['components']} component" + "s" * (plugin["components"] != 1)
         rows.append(("plugin", f"{plugin['name']} ({plugin['distribution']} {plugin['version']}): {state}"))
     rows += [("cache", found["cache"]), ("data", found["data"])]
     rows += [("variable", f"{name}={value}") for name, value in found["variables"].items()]
