@@ -43,6 +43,11 @@ def test_every_page_is_built(site: Path) -> None:
     assert [str(page) for page in pages if not (site / page).is_file()] == []
 
 
+def test_comments_end() -> None:
+    texts = {path: path.read_text() for path in (ROOT / "docs").rglob("*.md")}
+    assert [str(path) for path, text in texts.items() if text.count("<!--") != text.count("-->")] == [], "what follows would not be shown"
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = (ROOT / "mkdocs.yml").read_text()
     assert [str(path) for path in (ROOT / "docs").rglob("*.md") if path.relative_to(ROOT / "docs").as_posix() not in listed] == []

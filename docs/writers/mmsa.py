@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmbench.mmsa import Key, tables
-from writers.markdown import DOCS, WRITTEN, table
+from writers.markdown import DOCS, table, written
 
 PAGE = DOCS / "reference" / "mmsa-keys.md"
 
@@ -16,12 +16,12 @@ def pages() -> Iterator[tuple[Path, str]]:
     found = tables()
     names = list(found)
     every = {name: key for name, key in found[names[0]].items() if all(found[other].get(name) == key for other in names)}
-    text = WRITTEN.format(source="mmbench/mmsa.yaml") + "# Keys of MMSA\n\n"
+    text = "# Keys of MMSA\n\n"
     text += "`mmbench new config --from-mmsa config_regression.json --model self_mm --dataset mosi` writes a config with these values in it.\n\n"
     text += "## Every model\n\n" + _rows(every)
     for name in names:
         text += f"## {name}\n\n" + _rows({key: item for key, item in found[name].items() if every.get(key) != item})
-    yield PAGE, text.rstrip() + "\n"
+    yield PAGE, written(text, "mmbench/mmsa.yaml")
 
 
 def _rows(keys: dict[str, Key]) -> str:

@@ -24,6 +24,7 @@ LONGEST = 1 << 16
 """Bytes of a file that are looked at."""
 _STATUS = re.compile(r'"status": "(\w+)"')
 _CONFIG = re.compile(r"^(extends|model|losses):", re.MULTILINE)
+_SIMULATED = re.compile(r"\bsimulated: true")
 _TUNE = re.compile(r"^tune:", re.MULTILINE)
 _SEARCH = re.compile(r"_tuned?$")
 Step = tuple[str, str]
@@ -32,12 +33,13 @@ Step = tuple[str, str]
 
 @dataclass
 class Found:
-    """What is there of one experiment: its runs by state, the configurations that are done (floors apart), and when something last happened."""
+    """What is there of one experiment: runs by state, configurations that are done (floors apart), when something last happened, on what data."""
 
     name: str
     states: Counter[str] = field(default_factory=Counter)
     methods: set[str] = field(default_factory=set)
     latest: float = 0.0
+    real: bool = False
 
     @property
     def command(self) -> str:
@@ -53,7 +55,7 @@ class Found:
 def advice() -> list[str]:
     """Lines that say what to do next here. Nothing is changed."""
     found = experiments(RUNS)
-    sections = [*_install(), *_runs(found), *_configs(found), *_results(found), *_start(found), *_data(), _own()]
+    sections = [*_install(), *_runs(found), *_configs(found), *_results(found), *_start(found), *_data(found), _own()]
     lines = [f"mmbench {__version__}: what can be done next here"]
     width = max(len(command) for _, steps in sections for command, _ in steps)
     for title, steps in sections:
@@ -67,7 +69,9 @@ def experiments(runs: Path) -> list[Found]:
     found: dict[str, Found] = {}
     for folder in islice(_run_folders(runs), MOST_RUNS):
         label, name = folder.parent.name, folder.parent.parent.name
-        each = found.setdefault(name, Found(name))
+        if name not in found:
+            found[name] = Found(name, real=not _SIMULATED.search(_head(folder / "config.yaml")))
+        each = found[name]
         state, floor = _state(folder)
         each.states[state] += 1
         each.latest = max(each.latest, folder.stat().st_mtime)
@@ -166,7 +170,10 @@ def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     yield f"{_runs_of(sum(each.states['done'] for each in done))} {'are' if methods > 1 else 'of one configuration are'} done.", steps
 
 
-def _data() -> Iterator[tuple[str, list[Step]]]:
+def _data(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
+    """For somebody who has had no data yet: those of a run may lie anywhere."""
+    if any(each.real for each in found):
+        return
     place = Path(os.environ.get("MMBENCH_DATA") or "data")
     try:
         there = any(place.iterdir())

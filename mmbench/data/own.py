@@ -12,6 +12,7 @@ from mmbench import strict_yaml
 from mmbench.data import raw
 from mmbench.data.audio import PLACES, has_recordings
 from mmbench.data.formats.folder import PLACES as FEATURE_PLACES
+from mmbench.data.formats.folder import may_have
 from mmbench.data.ids import fingerprint
 from mmbench.data.manifest import SPLITS, Manifest, list_manifests, load_manifest
 from mmbench.errors import ConfigError, DataError, printable
@@ -103,14 +104,19 @@ def _number(text: str) -> float | None:
 
 
 def _modalities(folder: Path, rows: Sequence[dict[str, str]]) -> list[str]:
-    """Text where there are transcripts, audio where there are recordings, vision where these are videos; each where there are features of it."""
+    """Each of which there are features; with recordings, or without any features: text where there are transcripts, and what the recordings have.
+
+    Transcripts beside features of other modalities are none of their kind: a model that takes features could not use them.
+    """
     videos = any(path.suffix.lower() in VIDEO for place in PLACES for path in (folder / place).glob("*/*"))
-    held = {"text": any(row.get("text", "").strip() for row in rows), "audio": has_recordings(folder), "vision": videos}
-    for name in held:
-        held[name] |= any(True for place in FEATURE_PLACES for path in (folder / place / name).glob("*/*.np[yz]"))
-    if any(True for place in FEATURE_PLACES for path in (folder / place).glob("*/*.npz")):
-        held |= dict.fromkeys(held, True)
-    found = [name for name, there in held.items() if there]
+    recorded = {"text": any(row.get("text", "").strip() for row in rows), "audio": has_recordings(folder), "vision": videos}
+    features = {
+        name: any(True for place in FEATURE_PLACES for _ in (folder / place / name).glob("*/*.np[yz]"))
+        or any(may_have(path, name) for place in FEATURE_PLACES for path in (folder / place).glob("*/*.npz"))
+        for name in recorded
+    }
+    raw_too = recorded["audio"] or not any(features.values())
+    found = [name for name, there in features.items() if there or (raw_too and recorded[name])]
     if not found:
         raise DataError(f"{folder}: has neither transcripts, nor recordings in {' or '.join(PLACES)}, nor files of features")
     return found

@@ -26,6 +26,8 @@ FIELDS = (
     "table", "data", "simulated", "metric", "higher_is_better", "first", "second", "seeds", "videos", "unit", "mean_first", "mean_second",
     "difference", "low", "high", "level", "p", "p_holm", "significant", "sign_flip", "sign_flip_floor", "improvement", "better", "reason",
 )  # fmt: skip
+MOST_P = 100
+"""p values that stand below a table."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ def explanations(found: Compared, style: Style) -> list[str]:
         lines.append(
             f"{marked} below {alpha} after Holm's correction for {tests}; what is not told apart is not proven equal. Intervals are not corrected."
         )
+        lines += p_values(found)
         least = max(c.sign_flip_floor for c in told)
         if found.layout == "pair":
             lines.append(
@@ -293,6 +296,20 @@ def explanations(found: Compared, style: Style) -> list[str]:
         if any(len(c.seeds) == 1 for c in told):
             lines.append("One seed says nothing of other seeds: its interval is over test videos alone, and nothing on it is called significant.")
     return [style.escape(line) for line in (*lines, *untested(found))]
+
+
+def p_values(found: Compared) -> list[str]:
+    """The p of each comparison where a table has no column for them: a line for each score, or where they are many, how to get them."""
+    if found.layout == "pair":
+        return []
+    if found.tests > MOST_P:
+        return ["p of each: --format csv."]
+    by_score: dict[str, list[str]] = defaultdict(list)
+    for c in found.comparisons:
+        if not math.isnan(c.p):
+            name = c.first if found.layout == "baseline" else f"{c.first} - {c.second}"
+            by_score[c.metric].append(f"{name} {probability(c.p_holm)}")
+    return [f"p (Holm), {metric}: {', '.join(each)}." for metric, each in by_score.items()]
 
 
 def numbered(seeds: Sequence[int]) -> str:

@@ -461,6 +461,18 @@ def test_modalities_are_what_the_folder_holds(tmp_path: Path) -> None:
     assert "neither transcripts" in str(failure("new", tmp_path / "raw"))
 
 
+@pytest.mark.parametrize("place", ["modalities", "features/clips"])
+def test_transcripts_beside_features_are_no_modality(tmp_path: Path, place: str) -> None:
+    folder, _, _ = write_folder(tmp_path, place)
+    shutil.rmtree(folder / "text", ignore_errors=True)
+    for path in folder.glob("features/*/*.npz"):
+        with np.load(path) as held:
+            rest = {name: held[name] for name in held if name != "text"}
+        np.savez(path, **rest)
+    assert manifest_of(folder).modalities == ("audio", "vision")
+    assert load_dataset(DataConfig(name=str(folder / "dataset.yaml"))).modalities == ("audio", "vision")
+
+
 def test_mistakes(own: Path, tmp_path: Path) -> None:
     assert "has no label.csv" in str(failure("new", tmp_path))
     assert "is the name of a known data set" in str(failure("new", own, "--name", "mosi"))

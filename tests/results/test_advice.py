@@ -31,6 +31,14 @@ def test_nothing_is_there_yet(said, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "torch is not installed, so that nothing can be trained.\n    pip install 'mmbench[train]'" in said()
 
 
+def test_who_has_run_on_real_data_is_not_told_to_get_some(said, tmp_path: Path) -> None:
+    config = make_run(tmp_path / "runs", "misa") / "config.yaml"
+    config.write_text("data:\n  name: mosi\n  simulated: true\n")
+    assert "mmbench data list" in said()
+    config.write_text("data:\n  name: mosi\n  path: elsewhere.pkl\n  simulated: false\n")
+    assert "mmbench data list" not in said()
+
+
 def test_runs_that_ended_otherwise_than_done_have_their_command(said, tmp_path: Path) -> None:
     make_run(tmp_path / "runs", "misa", status="failed", experiment="lf_dnn_mosi")
     make_run(tmp_path / "runs", "misa", seed=2, status="interrupted", experiment="mine")

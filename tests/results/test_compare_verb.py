@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from mmbench.cli import compare
 from mmbench.errors import ConfigError
-from mmbench.results.comparison_formats import FIELDS, baseline_text, matrices, render
+from mmbench.results.comparison_formats import FIELDS, baseline_text, matrices, probability, render
 from mmbench.results.formats import FORMATS
 from mmbench.results.opponents import opponent_at
 from mmbench.results.runs import find_runs, write_predictions
@@ -254,6 +254,8 @@ def test_against_a_baseline(runs: Path) -> None:
     text = baseline_text(records, "mult", "plain", 200, metrics=("mae",))
     assert text.splitlines()[0].endswith("differences to mult")
     assert "Holm's correction for 2 comparisons" in text
+    told = {entry["first"]: entry["p_holm"] for entry in json.loads(baseline_text(records, "mult", "json", 200, metrics=("mae",)))[0]["comparisons"]}
+    assert f"p (Holm), mae: misa {probability(told['misa'])}, tfn {probability(told['tfn'])}." in text
     floor = baseline_text(records, "constant", "plain", 200, metrics=("mae",))
     assert [line.split()[0] for line in floor.splitlines()[4:7]] == ["misa", "mult", "tfn"]
     with pytest.raises(ConfigError, match="no finished configuration is named 'lmf'; there are misa, mult, tfn, constant"):
@@ -267,6 +269,7 @@ def test_every_format_carries_the_same_and_names_cannot_break_it(tmp_path: Path)
     (one,) = found[0].comparisons
     width = (one.high - one.low) / 2
     texts = {name: render(found, name) for name in FORMATS}
+    assert texts["plain"].count(f" - x *y* {probability(one.p_holm)}.") == 1
     for name in ("plain", "github", "latex", "html"):
         assert "SIMULATED" in texts[name]
         assert f"{one.difference:+.3f}" in texts[name]

@@ -112,12 +112,12 @@ def _place(folder: Path, name: str, clip: str) -> tuple[Path, str | None] | None
             if path.is_file():
                 return path, None
         path = folder / place / f"{clip}.npz"
-        if path.is_file() and _may_have(path, name):
+        if path.is_file() and may_have(path, name):
             return path, name
     return None
 
 
-def _may_have(path: Path, name: str) -> bool:
+def may_have(path: Path, name: str) -> bool:
     """Whether a ``.npz`` has an array of this name; True where it is damaged, so that reading it tells."""
     try:
         with zipfile.ZipFile(path) as archive:
