@@ -16,6 +16,8 @@ from mmbench.strict_yaml import Document, Location, Mark, load_document, parse
 MOST_FILES = 100
 """Files that one config may be made of, each counted as often as it is named: ten that name one another ten times each have no end."""
 MOST_SEEDS = 10_000
+SPACE: Location = ("tune", "space")
+"""The one mapping whose keys are dotted themselves, and may be new."""
 _SEEDS = re.compile("([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 
@@ -104,14 +106,16 @@ def apply(document: Document, override: str) -> None:
 def assign(document: Document, key: str, value: Any, mark: Mark) -> None:
     """Set the dotted `key` of a document in place. A list's items go by position, or by their ``name``; null removes such an item."""
     place = str(mark)
-    parts = key.split(".")
+    rest = key.split(".")
     location: Location = ()
     parent: Any = None
     node: Any = document.value
-    for part in parts:
+    while rest:
+        part = _first(node, rest, location, place)
+        del rest[: part.count(".") + 1]
         index = _index(node, part, location, place)
         location = (*location, index)
-        if isinstance(node, dict) and node.get(index) is None and part is not parts[-1]:
+        if isinstance(node, dict) and node.get(index) is None and rest:
             node[index] = {}
         parent, node = node, (node.get(index) if isinstance(node, dict) else node[index])
     if len(location) > 1 and location[-1] == "name" and isinstance(node, str) and node != value:
@@ -125,6 +129,27 @@ def assign(document: Document, key: str, value: Any, mark: Mark) -> None:
     for known in [known for known in document.marks if known[: len(location)] == location]:
         del document.marks[known]
     document.marks[location] = mark
+
+
+def _first(node: Any, rest: Sequence[str], location: Location, place: str) -> str:
+    """What of a dotted key leads one step on: the longest key that stands there, for some have dots of their own; else what is before the dot.
+
+    ConfigError: a part is set of a key that ``tune.space`` does not have.
+    """
+    if not isinstance(node, dict):
+        return rest[0]
+    standing = next((key for i in range(len(rest), 0, -1) if (key := ".".join(rest[:i])) in node), None)
+    if standing is not None or location != SPACE:
+        return rest[0] if standing is None else standing
+    *others, last = rest
+    if others and last in ("low", "high", "log", "values"):
+        key, known = ".".join(others), list(map(str, node))
+        close = difflib.get_close_matches(key, known, 1)
+        hint = (
+            f"Did you mean {close[0]!r}?" if close else f"It has {', '.join(known) or 'none'}; a new one is set whole, such as {{low: 1, high: 2}}."
+        )
+        raise ConfigError(f"{place}: tune.space has no key {key!r}. {hint}")
+    return ".".join(rest)
 
 
 def _index(node: Any, part: str, location: Location, place: str) -> str | int:

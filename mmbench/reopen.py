@@ -7,9 +7,14 @@ from pathlib import Path
 
 from mmbench.compose import only_data_path
 from mmbench.data.dataset import Dataset
+from mmbench.data.find import locate
 from mmbench.errors import ConfigError, DataError
 from mmbench.resolve import Resolved, load
 from mmbench.results.runs import RunRecord
+
+ELSEWHERE = (
+    "The run is opened with the data that it was trained on: name their file with --set data.path=FILE, or the folder they are in with --data-root"
+)
 
 
 def resolve_again(folder: Path, overrides: Sequence[str], data_root: Path | None, execution: Sequence[str] = ()) -> Resolved:
@@ -17,13 +22,15 @@ def resolve_again(folder: Path, overrides: Sequence[str], data_root: Path | None
 
     `overrides`: ``data.path=...`` alone; `data_root` is where data are looked for by name when they are no longer where the run found them;
     `execution`: what is said of the executor, of which the config has nothing.
-    ConfigError: another key is overridden, or something is not installed. DataError: it is not the config of one run.
+    ConfigError: another key is overridden, or something is not installed. DataError: it is not the config of one run, or the data are not there.
     """
     only_data_path(overrides)
     resolved = _load(folder, (*execution, *overrides))
     path = resolved.experiment.data.path
     if not overrides and data_root is not None and path is not None and not Path(path).exists():
         resolved = _load(folder, (*execution, "data.path=null"))  # looked for by its name
+    if not resolved.experiment.data.simulated:
+        locate(resolved.experiment.data, data_root, bool(resolved.reads("waveform")), ELSEWHERE)
     return resolved
 
 

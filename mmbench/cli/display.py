@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import click
+
 from mmbench.cli.terminal import say
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.errors import shown
@@ -167,6 +169,14 @@ class Events:
         self._stream.write(json.dumps({"event": event, **without_nan(values)}, ensure_ascii=True, default=str) + "\n")
         self._stream.flush()
 
+    def tables(self, folder: Path) -> None:
+        """``{"event": "tables", "folder": ..., "tables": [...]}``: what is printed otherwise, with every score as a number."""
+        from mmbench.results.documents import table_document
+        from mmbench.results.runs import find_runs
+        from mmbench.results.tables import build_tables
+
+        self.tell("tables", folder=folder, tables=[table_document(table) for table in build_tables(find_runs(folder))])
+
     def epoch(self, request: RunRequest, told: dict[str, Any]) -> None:
         """``{"event": "epoch", "run": ..., "folder": ..., "epoch": 3, "of": 40, "metric": "mae", "value": 0.9}``."""
         self.tell("epoch", run=request.label, folder=request.folder, **{key: told.get(key) for key in ("epoch", "of", "metric", "value")})
@@ -177,6 +187,14 @@ class Events:
 
     def clear(self) -> None:
         """There is nothing to take away."""
+
+
+def display_of(quiet: bool, as_json: bool) -> tuple[Display | None, Events | None]:
+    """What ``--quiet`` and ``--json`` ask for: how runs are told of (None: lines), and where events go. UsageError: both."""
+    if quiet and as_json:
+        raise click.UsageError("--quiet and --json exclude each other")
+    events = Events(sys.stdout) if as_json else None
+    return events or (Failures() if quiet else None), events
 
 
 def _cut(text: str, columns: int) -> str:

@@ -65,7 +65,12 @@ def execution(overrides: tuple[str, ...], executor: str | None, **options: float
     return (*first, *overrides, *(f"executor.{name}={value}" for name, value in options.items() if value is not None))
 
 
-quiet_option = click.option("--quiet", is_flag=True, help="Print warnings, runs that failed, and the table.")
+quiet_option = click.option("--quiet", is_flag=True, help="Print warnings, runs that failed, and what came of it.")
+
+
+def json_option(last: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """``--json`` of a verb that trains; `last`: what comes after the runs."""
+    return click.option("--json", "as_json", is_flag=True, help=f"Print a JSON object on each line: the plan, each epoch, each run, {last}.")
 
 
 _OPTIONS = [

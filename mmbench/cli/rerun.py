@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmbench.cli.options import device_option, execution, execution_options
-from mmbench.cli.terminal import say
+from mmbench.cli.options import device_option, execution, execution_options, json_option, quiet_option
+from mmbench.cli.terminal import hushed, say
 from mmbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class Repetition:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="data.path, where the data are now; or an option of the executor.")
 @device_option
 @execution_options
+@quiet_option
+@json_option("and each comparison")
 def command(
     run: Path,
     out: Path | None,
@@ -52,6 +54,8 @@ def command(
     jobs: int | None,
     jobs_per_device: int | None,
     timeout: float | None,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Train RUN again from its own config and say whether it comes to the same scores.
 
@@ -61,39 +65,45 @@ def command(
     \b
     Exit codes: 0 the same scores as a table prints them, 1 others, or a run failed, 2 usage, 3 the data are missing or others, 130 interrupted.
     """
+    from mmbench.cli.display import display_of
     from mmbench.cli.execute import execute, need_torch, prepare_encoders
+    from mmbench.results.documents import comparison_document
     from mmbench.results.repeat import compare_runs
     from mmbench.results.runs import read_run
     from mmbench.results.tables import known_metrics
     from mmbench.runner import encoder_runs, prepare
 
+    display, events = display_of(quiet, as_json)
     records = _finished(run)
     place = out or _beside(records[0], run)
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     repetitions = [_repetition(record, place, data_root, overrides, device) for record in records]
     pending = [(each.plan, prepare(each.plan, "failed")[0]) for each in repetitions]
     requests = [request for _, several in pending for request in several]
-    say(f"{place}: {len(requests)} runs to do, {len(repetitions) - len(requests)} there already")
-    need_torch()
-    shared = (folder for plan, several in pending for folder in encoder_runs(plan, several))
-    if (first := next(shared, None)) and (code := prepare_encoders(first, device)):  # all have the same encoders
-        sys.exit(code)
-    if execute(requests, repetitions[0].plan.executor).stopping:
-        sys.exit(130)
+    there = len(repetitions) - len(requests)
+    with hushed(quiet or as_json):
+        say(f"{place}: {len(requests)} runs to do, {there} there already")
+        if events:
+            events.tell("plan", folder=place, to_do=len(requests), done=there)
+        need_torch()
+        shared = (folder for plan, several in pending for folder in encoder_runs(plan, several))
+        if (first := next(shared, None)) and (code := prepare_encoders(first, device)):  # all have the same encoders
+            sys.exit(code)
+        if execute(requests, repetitions[0].plan.executor, display).stopping:
+            sys.exit(130)
+        say("")
     metrics = known_metrics(records)
     same = 0
     for each in repetitions:
         new = read_run(each.folder)
-        say("")
-        say(f"{each.record.title} seed {each.record.seed}: {each.record.folder} and {new.folder}")
-        if new.status != "done":
-            say(f"  not repeated: {new.status}" + f" ({new.reason})" * bool(new.reason))
-            continue
-        comparison = compare_runs(each.record, new, metrics)
-        _show(comparison)
-        same += comparison.equal
-    say("")
-    say(f"{same} of {len(repetitions)} runs came to the same scores.")
+        comparison = compare_runs(each.record, new, metrics) if new.status == "done" else None
+        same += comparison is not None and comparison.equal
+        if events:
+            events.tell("comparison", **comparison_document(each.record, new, comparison))
+        else:
+            _show(each.record, new, comparison)
+    if not events:
+        say(f"{same} of {len(repetitions)} runs came to the same scores.")
     if same < len(repetitions):
         sys.exit(1)
 
@@ -148,12 +158,16 @@ def _repetition(record: RunRecord, place: Path, data_root: Path | None, override
     return found
 
 
-def _show(comparison: Comparison) -> None:
+def _show(old: RunRecord, new: RunRecord, comparison: Comparison | None) -> None:
     from tabulate import tabulate
 
+    say(f"{old.title} seed {old.seed}: {old.folder} and {new.folder}")
+    if comparison is None:
+        say(f"  not repeated: {new.status}" + f" ({new.reason})" * bool(new.reason) + "\n")
+        return
     for name, text in comparison.facts:
         say(f"  {name:<10} {text}")
     rows = [(*score.texts, "" if score.equal else "differs") for score in comparison.scores]
     table = tabulate(rows, ["score", "before", "now", "difference", ""], disable_numparse=True, colalign=("left", "right", "right", "right", "left"))
     say("\n".join(f"  {line}" for line in table.splitlines()))
-    say(f"  {comparison.predictions}")
+    say(f"  {comparison.predictions}\n")

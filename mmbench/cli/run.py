@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from mmbench.cli.complete import complete
-from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
+from mmbench.cli.options import execution, execution_options, experiment_options, json_option, quiet_option
 from mmbench.cli.terminal import say
-
-if TYPE_CHECKING:
-    from mmbench.cli.display import Events
 
 
 @click.command()
@@ -31,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--rerun", type=click.Choice(["failed", "all"]), help="Start failed runs, or all, anew; what --timeout stopped goes on.")
 @click.option("--take-over", is_flag=True, help="Go on with runs of other machines that have shown no sign of life for ten minutes.")
 @quiet_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object on each line: the plan, each epoch, each run, and last the tables.")
+@json_option("and last the tables")
 def command(
     config: str,
     overrides: tuple[str, ...],
@@ -50,7 +46,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Train and score the runs of CONFIG (a file, or the name of a shipped config) that are not done yet, and print the table."""
-    from mmbench.cli.display import Events, Failures
+    from mmbench.cli.display import display_of
     from mmbench.cli.execute import execute, need_torch, prepare_encoders, take_over_runs
     from mmbench.cli.terminal import hushed
     from mmbench.resolve import load
@@ -58,9 +54,7 @@ def command(
     from mmbench.runner import encoder_runs, make_plan, prepare
     from mmbench.tracking import choose
 
-    if quiet and as_json:
-        raise click.UsageError("--quiet and --json exclude each other")
-    events = Events(sys.stdout) if as_json else None
+    display, events = display_of(quiet, as_json)
     choose(trackers)
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     with hushed(quiet or as_json):
@@ -79,23 +73,15 @@ def command(
         for folder in encoder_runs(plan, requests):
             if code := prepare_encoders(folder, device):
                 sys.exit(code)
-        ended = execute(requests, plan.executor, events or (Failures() if quiet else None))
+        ended = execute(requests, plan.executor, display)
         if ended.stopping:
             sys.exit(130)
         say("")
     if events:
-        _tell_tables(events, plan.folder)
+        events.tables(plan.folder)
     else:
         say(summary(plan.folder))
         if not quiet:
             say(f"Runs: {plan.folder}")
     if failed or ended.failed or ended.interrupted:  # a run's process may be told to stop when this one is not
         sys.exit(1)
-
-
-def _tell_tables(events: Events, folder: Path) -> None:
-    from mmbench.results.documents import table_document
-    from mmbench.results.runs import find_runs
-    from mmbench.results.tables import build_tables
-
-    events.tell("tables", folder=folder, tables=[table_document(table) for table in build_tables(find_runs(folder))])

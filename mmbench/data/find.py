@@ -15,14 +15,16 @@ from mmbench.data.raw import LABELS
 from mmbench.data.store import DOCUMENT
 from mmbench.errors import DataError
 
+TRIAL = "For a trial without data: --set data.simulated=true"
 
-def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> Path:
+
+def locate(config: DataConfig, root: Path | None = None, raw: bool = False, advice: str = TRIAL) -> Path:
     """What `config` means: `path`, or a name from the manifest under `root`, MMBENCH_DATA or ``data``.
 
     A file of features is a path to it; all else is a path to the folder. What was imported or extracted under the name of the data set comes first.
     A manifest beside a ``label.csv`` describes that folder. Where both features and a raw folder are found, features are taken unless `raw` (an
     encoder is to read waveforms), or `path` is the ``label.csv`` itself.
-    DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked and how to get the data.
+    DataError: nothing there, or several layouts and no `features` that chooses; the message lists where it looked, how to get the data and `advice`.
     """
     manifest = load_manifest(config.name, config.protocol, config.part)
     base = data_root(root)
@@ -30,7 +32,7 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
         own = Path(config.name).parent if config.name.endswith((".yaml", ".yml")) else None
         if own is not None and (own / LABELS).is_file() and (raw or not _stores(base, manifest, config)):
             return own
-        return _in_folder(base, manifest, config, raw)
+        return _in_folder(base, manifest, config, raw, advice)
     path = Path(config.path).expanduser()
     tried = [path] if path.is_absolute() else [path, base / path]
     for candidate in tried:
@@ -39,10 +41,10 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False) -> P
         if (candidate / DOCUMENT).is_file():
             return candidate
         if candidate.is_dir():
-            return candidate if config.format is not None else _in_folder(candidate, manifest, config, raw)
+            return candidate if config.format is not None else _in_folder(candidate, manifest, config, raw, advice)
     if other := [path for path in tried if path.exists()]:
         raise DataError(f"data.path: {other[0]} is neither a file nor a folder")
-    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest)}")
+    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest, advice)}")
 
 
 def data_root(root: Path | None) -> Path:
@@ -66,7 +68,7 @@ def _stores(folder: Path, manifest: Manifest, config: DataConfig) -> dict[str, P
     return found
 
 
-def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) -> Path:
+def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool, advice: str) -> Path:
     found = _stores(folder, manifest, config)
     written = bool(found)
     if config.features is not None and config.features not in {*manifest.layouts, *found}:
@@ -92,7 +94,7 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool) 
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
         names = ", ".join([*looked, *tables])
         damaged = _unreadable(folder, manifest)
-        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest)}{damaged}")
+        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest, advice)}{damaged}")
     return next(iter(found.values()))
 
 
@@ -123,5 +125,5 @@ def _matching(folder: Path, parts: Sequence[str], wanted: Callable[[Path], bool]
     return next((path for name in names if (path := _matching(folder / name, parts[1:], wanted))), None)
 
 
-def _how_to_get(manifest: Manifest) -> str:
-    return f"To get it: {manifest.source}. For a trial without data: --set data.simulated=true"
+def _how_to_get(manifest: Manifest, advice: str) -> str:
+    return f"To get it: {manifest.source}. {advice}"

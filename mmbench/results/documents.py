@@ -1,4 +1,4 @@
-"""Tables and states of runs as JSON documents, for scripts."""
+"""Tables, states and comparisons of runs as JSON documents, for scripts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mmbench.results.cells import Cell, Table
+from mmbench.results.repeat import ALIKE, Comparison
 from mmbench.results.runs import RunRecord
 
 
@@ -54,3 +55,24 @@ def status_document(records: Iterable[RunRecord]) -> list[dict[str, Any]]:
         }
         for record in records
     ]
+
+
+def comparison_document(old: RunRecord, new: RunRecord, comparison: Comparison | None) -> dict[str, Any]:
+    """A run and its repetition, which is not compared where it is not done."""
+    found: dict[str, Any] = {
+        "run": old.title,
+        "seed": old.seed,
+        "before": str(old.folder),
+        "now": str(new.folder),
+        "status": new.status,
+        "reason": new.reason,
+        "same": comparison is not None and comparison.equal,
+    }
+    if comparison is None:
+        return found
+    return found | {
+        "facts": [f"{name}: {text}" for name, text in comparison.facts],
+        "scores": [{"score": score.column.key, "before": score.old, "now": score.new, "same": score.equal} for score in comparison.scores],
+        "predictions": comparison.predictions,
+        "bit_identical": comparison.predictions == ALIKE,
+    }

@@ -91,6 +91,8 @@ def load_search(source: str | Path, overrides: Sequence[str] = (), seeds: str | 
         raise ConfigError(f"{document.mark(('sweep',))}: sweep: a search has no sweep; make its axis a key of tune.space, or a config of each cell")
     checker = Checker(document, catalogue())
     section = document.value[SECTION]
+    if isinstance(section, dict) and isinstance(section.get("space"), dict):
+        section["space"] = {key: item for key, item in section["space"].items() if item is not None}  # null removes, as a variant of a sweep
     config = checker.section(TuneConfig, section, (SECTION,))
     choice = _tuner(checker)
     space, ends = _space(checker, section)

@@ -203,8 +203,9 @@ def test_data_that_have_moved(train, tmp_path: Path) -> None:
     moved = tmp_path / "root" / "mosi" / "aligned"
     moved.parent.mkdir(parents=True)
     shutil.move(place, moved)
-    with pytest.raises(DataError, match="here"):
+    with pytest.raises(DataError, match=r"there is no .*here.* name their file with --set data.path=FILE") as caught:
         open_run(folder)
+    assert "simulated" not in str(caught.value)
     assert open_run(folder, overrides=(f"data.path={moved}",)).difference == 0.0
     assert open_run(folder, data_root=tmp_path / "root").difference == 0.0
     simulate(load_manifest("mosi"), 63, layout="aligned", folder=place)

@@ -112,6 +112,10 @@ def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path) -> No
     assert "0 runs to do, 1 there already" in said
     assert "differs" in said
     assert "0 of 1 runs came to the same scores." in said
+    *_, told = map(json.loads, mmbench("rerun", f"{part}/seed-1", "--json", code=1).splitlines())
+    assert (told["event"], told["status"], told["same"], told["bit_identical"]) == ("comparison", "done", False, True)
+    assert [score["score"] for score in told["scores"] if not score["same"]] == ["mae"]
+    assert mmbench("rerun", f"{part}/seed-1", "--quiet", code=1) == "\n".join(said.splitlines()[2:]) + "\n"
     result["data"]["fingerprint"] = "0" * 64
     path.write_text(json.dumps(result))
     assert "are not those of this run: the data's fingerprint is" in mmbench("rerun", f"{part}/seed-1", code=3)

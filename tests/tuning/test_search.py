@@ -126,6 +126,24 @@ def test_what_only_the_last_runs_would_find_wrong_is_told_before_the_first(searc
     assert found.endswith(line)
 
 
+def test_keys_of_the_space_are_set_one_by_one(searches) -> None:
+    changes = ("training.batch_size.high=16", "model.width.values.1=6", "model.dropout={values: [0.1, 0.2]}", "losses.pull.weight.near=null")
+    found = searches(SPACE, *(f"tune.space.{change}" for change in changes), "tune.space.training.clip_norm={low: 1, high: 2.5}")
+    assert found.space == {
+        "training.optimizer.lr": Range(1e-4, 1e-2, log=True),
+        "training.batch_size": Range(8, 16, whole=True),
+        "model.dropout": Values((0.1, 0.2)),
+        "model.width": Values((4, 6)),
+        "training.clip_norm": Range(1.0, 2.5),
+    }
+    for override, line in {
+        "training.batchsize.high=9": "tune.space has no key 'training.batchsize'. Did you mean 'training.batch_size'?",
+        "seeds.low=9": "a new one is set whole, such as {low: 1, high: 2}.",
+        "training.batch_size.hihg=9": "tune.space.training.batch_size.hihg: unknown key. Did you mean 'high'?",
+    }.items():
+        assert line in "\n".join(told(searches, SPACE, f"tune.space.{override}"))
+
+
 def test_a_value_whose_component_is_not_installed_is_told_of(searches) -> None:
     base = "name: words\ndata: {name: mosi, simulated: true, samples: 60}\nmodel: {name: toy, encoders: {text: {name: letters}}}\n"
     section = "tune: {name: steps, trials: 1, space: {model.encoders.text.name: {values: [letters, absent]}}}\n"

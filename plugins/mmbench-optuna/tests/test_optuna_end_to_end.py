@@ -89,8 +89,10 @@ def test_a_search_that_is_killed_goes_on_to_the_same_trials(straight, tmp_path, 
     before = results(tmp_path)
     first = [trial["labels"][0] for trial in asked(tmp_path)[:2]]
     assert [before[label]["status"] for label in first] == ["done", "done"]
-    output = called(arguments, environment)
-    assert "4 asked for before" in output
+    plan, *told, best = map(json.loads, called([*arguments, "--json"], environment).splitlines())
+    assert (plan["event"], plan["trials"], plan["asked"]) == ("plan", 4, 4)
+    assert [each["number"] for each in told if each["event"] == "trial"] == [3, 4]
+    assert best["value"] == min(result["selection"]["value"] for result in results(tmp_path).values())
     assert asked(tmp_path) == asked(straight[0])
     after = results(tmp_path)
     assert {label: after[label] for label in first} == {label: before[label] for label in first}  # not made again
