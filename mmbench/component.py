@@ -71,7 +71,9 @@ class Component:
 
     def how_to_install(self, package: str) -> str:
         """The command that brings one of the `extras`."""
-        return f"pip install '{self.install}'" if self.install else f"pip install {package}"
+        from mmbench.installing import pip_of_extras
+
+        return (pip_of_extras(self.install) or f"pip install '{self.install}'") if self.install else f"pip install {package}"
 
 
 @dataclass(frozen=True)

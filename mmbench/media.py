@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from mmbench.errors import DataError
+from mmbench.installing import how_to_install
 
 AUDIO = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".aac")
 """Endings of files of sound, most wanted first."""
@@ -20,8 +21,6 @@ VIDEO = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".flv")
 VERSION = 1
 """Version of the rules below; another version is other samples or images, and so other features."""
 
-INSTALL_AUDIO = "pip install 'mmbench-extractors[audio]'"
-INSTALL_VIDEO = "pip install 'mmbench-extractors[video]'"
 _SOUNDFILE = (".wav", ".flac", ".mp3", ".ogg")
 MOST_SAMPLES = 1 << 29
 """Numbers of a sound that is decoded: three hours at 48 kHz. A file of a kilobyte can say that it has more."""
@@ -103,7 +102,7 @@ def soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError) as error:
-        raise MissingLibraryError(f"recordings need soundfile, which cannot be imported ({error}): {INSTALL_AUDIO}") from None
+        raise MissingLibraryError(f"recordings need soundfile, which cannot be imported ({error}): pip install soundfile") from None
     return soundfile
 
 
@@ -112,7 +111,7 @@ def pyav() -> Any:
     try:
         import av
     except (ImportError, OSError) as error:
-        raise MissingLibraryError(f"videos need PyAV, which cannot be imported ({error}): {INSTALL_VIDEO}") from None
+        raise MissingLibraryError(f"videos need PyAV, which cannot be imported ({error}): {how_to_install('mmbench-extractors[video]')}") from None
     return av
 
 

@@ -20,6 +20,7 @@ import pluggy
 from mmbench import hookspecs
 from mmbench.component import API, KINDS, Component
 from mmbench.errors import PluginError
+from mmbench.installing import how_to_install
 
 GROUP = "mmbench"
 CORE = "mmbench"
@@ -61,7 +62,7 @@ class Entry:
     def _hint(self, error: Exception) -> str:
         missing = getattr(error, "name", None) or ""
         if isinstance(error, ImportError) and missing.partition(".")[0] == "torch":
-            return ". Install torch: pip install 'mmbench[train]'"
+            return f". Install torch: {how_to_install('mmbench[train]')}"
         if isinstance(error, OSError) and "torchaudio" in str(error):
             return ". torch and torchaudio are of different builds: install both from the same place, in the same version"
         if isinstance(error, ImportError) and missing.partition(".")[0] in self.component.extras:

@@ -16,10 +16,10 @@ from typing import Any
 
 from mmbench.component import TrackedRun, Tracker
 from mmbench.errors import PluginError, shown
+from mmbench.installing import how_to_install
 from mmbench.plugins import Catalogue, catalogue, one_line
 
 VARIABLE = "MMBENCH_TRACKERS"
-OURS = "TensorBoard and MLflow come with: pip install 'mmbench-trackers[tensorboard,mlflow]'"
 GRADIENT = "gradient."
 
 
@@ -42,7 +42,8 @@ def load(chosen: Iterable[str], known: Catalogue | None = None) -> dict[str, Cal
     found = {}
     for name in chosen:
         if not known.of_kind("tracker"):
-            raise PluginError(f"tracker {name!r}: no tracker is installed. {OURS}")
+            ours = how_to_install("mmbench-trackers[tensorboard,mlflow]")
+            raise PluginError(f"tracker {name!r}: no tracker is installed. TensorBoard and MLflow come with: {ours}")
         entry = known.find("tracker", name)
         missing = [package for package in entry.component.extras if find_spec(package) is None]
         if missing:

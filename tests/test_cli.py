@@ -256,6 +256,21 @@ def test_a_failed_run_is_recorded_not_scored_and_only_rerun_on_request(mmbench) 
     assert "1 runs to do, 1 done" in mmbench("run", "floor.yaml", "--seeds", "1", "--rerun", "failed", code=1).stdout
 
 
+def test_an_interrupt_while_modules_are_imported_says_nothing() -> None:
+    code = """
+import sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "click":
+            raise KeyboardInterrupt
+import mmbench.__main__
+sys.meta_path.insert(0, Interrupts())
+mmbench.__main__.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @needs_decalign
 def test_interrupt_keeps_what_is_done_and_resumes_to_the_same_numbers(mmbench) -> None:
     arguments = ["run", "decalign_mosi", *small("model.layers=1", "training.epochs=6"), "--seeds", "1", "--jobs", "1"]

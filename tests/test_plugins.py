@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from mmbench.component import Component
 from mmbench.errors import PluginError
+from mmbench.installing import how_to_install
 from mmbench.plugins import GROUP, build, catalogue
 
 MODULE = """
@@ -86,6 +88,23 @@ def test_a_target_that_cannot_be_imported_is_named(plugin) -> None:
         found.find("model", "alpha").load()
     with pytest.raises(PluginError, match="two/beta"):
         found.find("model", "beta").load()
+
+
+def test_what_installs_an_extra_names_its_packages_and_else_the_folder(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mmbench_faces-1.dist-info").mkdir()
+    declared = """Requires-Dist: numpy
+Requires-Dist: av>=15; extra == 'video'
+Requires-Dist: mmbench-faces[video]; extra == 'faces'
+Requires-Dist: opencv<5,>=4.8 ; extra == "faces"
+"""
+    (tmp_path / "mmbench_faces-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mmbench-faces\nVersion: 1\n" + declared)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert how_to_install("mmbench-faces[faces]") == "pip install 'av>=15' 'opencv<5,>=4.8'"
+    assert how_to_install("mmbench-faces[hands]") == "pip install './plugins/mmbench-faces[hands]' in the folder of the repository"
+    assert how_to_install("mmbench-absent") == "pip install './plugins/mmbench-absent' in the folder of the repository"
+    assert how_to_install("mmbench[absent]") == "pip install '.[absent]' in the folder of the repository"
+    needy = Component("extractor", "needy", "json:dumps", "a test", extras=("cv2",), install="mmbench-faces[faces]")
+    assert needy.how_to_install("cv2") == "pip install 'av>=15' 'opencv<5,>=4.8'"
 
 
 def test_restriction_is_applied_before_import(tmp_path) -> None:

@@ -119,7 +119,9 @@ def _head(path: Path) -> str:
 
 def _install() -> Iterator[tuple[str, list[Step]]]:
     if find_spec("torch") is None:
-        yield "torch is not installed, so that nothing can be trained.", [("pip install 'mmbench[train]'", "installs it")]
+        from mmbench.installing import how_to_install
+
+        yield "torch is not installed, so that nothing can be trained.", [(how_to_install("mmbench[train]"), "installs it")]
 
 
 def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:

@@ -12,6 +12,7 @@ import click
 from mmbench.cli.options import device_option
 from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
+from mmbench.installing import how_to_install
 
 if TYPE_CHECKING:
     from mmbench.results.runs import RunRecord
@@ -36,7 +37,7 @@ def finished(folder: Path) -> list[RunRecord]:
     from mmbench.results.runs import find_runs
 
     if find_spec("torch") is None:
-        raise ConfigError("opening a run needs torch, which is not installed: pip install 'mmbench[train]'")
+        raise ConfigError(f"opening a run needs torch, which is not installed: {how_to_install('mmbench[train]')}")
     records = find_runs(folder)
     if len(records) > 1:
         records = [record for record in records if not record.floor] or records

@@ -18,6 +18,7 @@ from mmbench.claims import Owner, clock, owner_of, take_over
 from mmbench.cli.display import Display, Lines
 from mmbench.cli.terminal import say
 from mmbench.errors import ConfigError
+from mmbench.installing import how_to_install
 from mmbench.queued import Queued
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Execution:
 def need_torch() -> None:
     """ConfigError where torch is not installed."""
     if find_spec("torch") is None:
-        raise ConfigError("training needs torch, which is not installed: pip install 'mmbench[train]'")
+        raise ConfigError(f"training needs torch, which is not installed: {how_to_install('mmbench[train]')}")
 
 
 def prepare_encoders(folder: Path, device: str) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from mmbench.data.manifest import SPLITS
 from mmbench.data.store import Column, Store, open_or_build, store_folder, write_store
 from mmbench.errors import DataError
-from mmbench.media import AUDIO, INSTALL_AUDIO, VIDEO, decode_audio
+from mmbench.installing import how_to_install
+from mmbench.media import AUDIO, VIDEO, decode_audio
 
 VERSION = 1
 """Version of the rules below; another version is another conversion."""
@@ -174,7 +175,7 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
         from torchaudio import functional
     except (ImportError, OSError, RuntimeError) as error:
         raise DataError(
-            f"recordings at {rate} Hz need torchaudio, which cannot be imported ({error}): {INSTALL_AUDIO}, with torch and torchaudio of one build; "
-            f"or convert the recordings to {RATE} Hz"
+            f"recordings at {rate} Hz need torchaudio, which cannot be imported ({error}): "
+            f"{how_to_install('mmbench-extractors[audio]')}, with torch and torchaudio of one build; or convert the recordings to {RATE} Hz"
         ) from None
     return functional.resample(torch.from_numpy(samples), rate, RATE).numpy()

@@ -14,6 +14,7 @@ from mmbench.extraction.assemble import Spans
 from mmbench.extraction.config import ALIGNER, TOKENS, Plan
 from mmbench.extraction.worker import Stage, Task, compute
 from mmbench.files import cache_folder
+from mmbench.installing import how_to_install
 from mmbench.media import VERSION
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice
@@ -45,7 +46,7 @@ class Extractor:
 def build(plan: Plan, folder: Path, device: str) -> dict[str, Extractor]:
     """The extractors by modality, ``tokens`` or ``aligner``. ConfigError, DataError: one cannot be built or does not suit the others."""
     if find_spec("torch") is None:
-        raise ConfigError("extracting features needs torch, which is not installed: pip install 'mmbench[train]'")
+        raise ConfigError(f"extracting features needs torch, which is not installed: {how_to_install('mmbench[train]')}")
     chosen, found, problems = _device(device), {}, []
     for key, choice in plan.choices.items():
         try:

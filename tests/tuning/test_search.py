@@ -178,7 +178,9 @@ def test_a_tuner_may_refuse_a_space(searches) -> None:
 def test_without_a_tuner_it_is_said_what_to_install(searches, toys, monkeypatch) -> None:
     for module in ("resolve", "tuning.search"):
         monkeypatch.setattr(f"mmbench.{module}.catalogue", lambda: toys)
-    with pytest.raises(ConfigError, match=r"tune.name: no tuner is installed. Optuna's comes with: pip install mmbench-optuna"):
+    with pytest.raises(
+        ConfigError, match=r"tune.name: no tuner is installed. Optuna's comes with: pip install './plugins/mmbench-optuna' in the fol"
+    ):
         searches(SPACE)
 
 

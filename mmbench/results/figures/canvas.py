@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from mmbench.errors import ConfigError
 from mmbench.files import write, writing
+from mmbench.installing import how_to_install
 from mmbench.privacy import shared
 from mmbench.results.text import clean
 
@@ -28,7 +29,7 @@ try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 except ImportError as error:
-    raise ConfigError(f"figures need matplotlib, which cannot be imported ({error}): pip install 'mmbench[report]'") from None
+    raise ConfigError(f"figures need matplotlib, which cannot be imported ({error}): {how_to_install('mmbench[report]')}") from None
 
 WIDTH = 7.2
 """Inches: the text of a page in two columns."""

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from mmbench.errors import ConfigError, DataError
+from mmbench.installing import how_to_install
 from mmbench.results.figures.canvas import COLOURS, FAINT, INK, MARKERS, footer, headline, panels, plain, style, wrapped
 
 SEED = 20260
@@ -39,7 +40,7 @@ def embedded(features: np.ndarray, name: str) -> np.ndarray:
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
     except ImportError:
-        raise ConfigError("t-SNE needs scikit-learn, which is not installed: pip install 'mmbench[report]'") from None
+        raise ConfigError(f"t-SNE needs scikit-learn, which is not installed: {how_to_install('mmbench[report]')}") from None
     if features.shape[1] == 1:
         features = np.hstack([features, np.zeros_like(features)])  # PCA needs two columns to begin with
     perplexity = min(30.0, (len(features) - 1) / 3)

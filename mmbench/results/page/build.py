@@ -12,6 +12,7 @@ from mmbench import __version__
 from mmbench.component import Metric
 from mmbench.errors import ConfigError
 from mmbench.files import check_writable, write, writing
+from mmbench.installing import how_to_install
 from mmbench.metrics import metric_of
 from mmbench.privacy import shared
 from mmbench.results.longest import TOP
@@ -87,7 +88,7 @@ def render_page(records: Sequence[RunRecord], draws: int = DRAWS, examples: int 
         import matplotlib  # noqa: F401
         from markupsafe import Markup
     except ImportError as error:
-        raise ConfigError(f"the HTML report needs {error.name}, which is not installed: pip install 'mmbench[report]'") from None
+        raise ConfigError(f"the HTML report needs {error.name}, which is not installed: {how_to_install('mmbench[report]')}") from None
     known = known_metrics(records)
     tables = build_tables(records, known, top=TOP)
     sections = [section(f"data-{index}", table, known, draws, index <= DRAWN) for index, table in enumerate(tables, start=1)]

@@ -52,12 +52,9 @@ def test_a_cluster_that_is_not_there_is_told_of_at_once():
 def test_a_node_with_other_versions_is_told_what_to_install():
     here = versions(["mmbench", "mmbench-ray"])
     assert different(here) == ""
-    assert different({**here, "nothing-like-it": "1.0"}) == (
-        "nothing-like-it is missing there and 1.0 with this command; install the same there: pip install nothing-like-it==1.0"
-    )
+    assert different({**here, "nothing-like-it": "1.0"}) == "nothing-like-it is missing there and 1.0 with this command; install the same there"
     wrong = different({**here, "python": "3.1", "mmbench": "0.0.1"})
     assert wrong.startswith(f"python is {here['python']} there and 3.1 with this command, mmbench is {here['mmbench']} there")
-    assert "pip install" not in wrong  # pip does not bring another Python
 
 
 def test_a_folder_without_the_note_of_the_command_is_not_the_same_folder(tmp_path):

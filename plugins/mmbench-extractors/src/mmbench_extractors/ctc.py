@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.errors import ConfigError, DataError
+from mmbench.installing import how_to_install
 from mmbench.media import AUDIO, VIDEO
 from mmbench_extractors.encoder import NO_FEATURE
 from mmbench_extractors.loading import Source, explain, import_transformers
@@ -152,5 +153,5 @@ def _functions() -> tuple[Any, Any]:
     try:
         from torchaudio.functional import forced_align, merge_tokens
     except (ImportError, OSError, RuntimeError) as error:
-        raise ConfigError(f"ctc needs torchaudio, which cannot be loaded: {explain(error)}; install mmbench-extractors[audio]") from error
+        raise ConfigError(f"ctc needs torchaudio, which cannot be loaded: {explain(error)}; {how_to_install('mmbench-extractors[audio]')}") from error
     return forced_align, merge_tokens

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmbench.errors import ConfigError
+from mmbench.installing import how_to_install
 from mmbench.media import VIDEO, read_frames
 from mmbench_extractors.options_vision import OpenCVFaceConfig
 from mmbench_extractors.prepared import PreparedFeatures
@@ -123,11 +124,11 @@ def import_cv2(component: str) -> Any:
     try:
         import cv2
     except (ImportError, OSError) as error:
-        raise ConfigError(f"{component}: OpenCV cannot be imported ({error}): pip install 'mmbench-extractors[faces]'") from error
+        raise ConfigError(f"{component}: OpenCV cannot be imported ({error}): {how_to_install('mmbench-extractors[faces]')}") from error
     if not hasattr(cv2, "CascadeClassifier") or not hasattr(cv2, "data"):
         raise ConfigError(
             f"{component}: OpenCV {cv2.__version__} brings no cascades to find faces, as none does from 5 on: uninstall it and other packages of "
-            "OpenCV that share its folder (opencv-python, opencv-contrib-python), then pip install 'mmbench-extractors[faces]'"
+            f"OpenCV that share its folder (opencv-python, opencv-contrib-python), then {how_to_install('mmbench-extractors[faces]')}"
         )
     return cv2
 

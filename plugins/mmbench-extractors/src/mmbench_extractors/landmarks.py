@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mmbench.errors import ConfigError
+from mmbench.installing import how_to_install
 from mmbench.media import VIDEO, read_frames
 from mmbench_extractors.options_vision import MediaPipeConfig
 from mmbench_extractors.prepared import PreparedFeatures
@@ -97,7 +98,7 @@ def detector(config: MediaPipeConfig, content: bytes) -> Detector:
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision
     except (ImportError, OSError) as error:
-        raise ConfigError(f"mediapipe: MediaPipe cannot be imported ({error}): pip install 'mmbench-extractors[mediapipe]'") from error
+        raise ConfigError(f"mediapipe: MediaPipe cannot be imported ({error}): {how_to_install('mmbench-extractors[mediapipe]')}") from error
     try:
         options = vision.FaceLandmarkerOptions(
             base_options=BaseOptions(model_asset_buffer=content),

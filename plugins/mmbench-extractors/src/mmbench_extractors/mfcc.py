@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmbench.batch import Sequence
 from mmbench.errors import ConfigError
+from mmbench.installing import how_to_install
 from mmbench.interfaces import FeatureExtractor
 from mmbench.media import AUDIO, VIDEO
 from mmbench_extractors.loading import explain
@@ -45,7 +46,8 @@ class TorchaudioMfcc(FeatureExtractor):
         try:
             from torchaudio import functional, transforms
         except (ImportError, OSError, RuntimeError) as error:
-            raise ConfigError(f"{self.component}: torchaudio cannot be loaded: {explain(error)}. Install mmbench-extractors[audio]") from error
+            install = how_to_install("mmbench-extractors[audio]")
+            raise ConfigError(f"{self.component}: torchaudio cannot be loaded: {explain(error)}; {install}") from error
         self.functional = functional
         self.hop = round(config.hop * RATE)
         self.window = round(config.window * RATE)

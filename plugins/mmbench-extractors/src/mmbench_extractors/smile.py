@@ -15,7 +15,6 @@ from mmbench.media import AUDIO, VIDEO, read_audio
 from mmbench_extractors.options_audio import OpensmileConfig
 from mmbench_extractors.prepared import PreparedFeatures
 
-INSTALL = "pip install 'mmbench-extractors[opensmile]'"
 FRAME_RATE = 100.0  # of the low-level descriptors of all sets here
 
 
@@ -35,7 +34,7 @@ class Opensmile(PreparedFeatures):
         try:
             import opensmile
         except (ImportError, OSError) as error:
-            raise ConfigError(f"{self.component}: the package opensmile cannot be imported ({error}): {INSTALL}") from error
+            raise ConfigError(f"{self.component}: the package opensmile cannot be imported ({error}): pip install opensmile") from error
         level = "LowLevelDescriptors" if config.level == "lld" else "Functionals"
         self.smile: Any = opensmile.Smile(opensmile.FeatureSet[config.feature_set], opensmile.FeatureLevel[level], num_workers=1)
         self.width = int(self.smile.num_features)

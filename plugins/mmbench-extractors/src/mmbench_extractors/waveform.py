@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmbench.errors import ConfigError, DataError
+from mmbench.installing import how_to_install
 from mmbench.media import read_audio
 from mmbench_extractors.loading import explain
 from mmbench_extractors.options_audio import RATE
@@ -27,8 +28,8 @@ def _resample(waveform: Tensor, rate: int) -> Tensor:
         from torchaudio.functional import resample
     except (ImportError, OSError, RuntimeError) as error:
         raise ConfigError(
-            f"a file of {rate} Hz must be resampled to {RATE} Hz, and torchaudio cannot be loaded: {explain(error)}. "
-            "Install mmbench-extractors[audio], or convert the files to 16 kHz beforehand"
+            f"a file of {rate} Hz must be resampled to {RATE} Hz, and torchaudio cannot be loaded: {explain(error)}; "
+            f"{how_to_install('mmbench-extractors[audio]')}, or convert the files to 16 kHz beforehand"
         ) from error
     found: Tensor = resample(waveform, rate, RATE)
     return found

@@ -74,8 +74,7 @@ def different(wanted: Mapping[str, str]) -> str:
     if not wrong:
         return ""
     what = ", ".join(f"{name} is {here[name] or 'missing'} there and {wanted[name] or 'missing'} with this command" for name in wrong)
-    packages = " ".join(f"{name}=={wanted[name]}" for name in wrong if name != "python" and wanted[name])
-    return f"{what}; install the same there" + (f": pip install {packages}" if packages and "python" not in wrong else "")
+    return f"{what}; install the same there"
 
 
 def written(folder: Path) -> int:

@@ -17,5 +17,4 @@ def mmbench_components() -> Iterable[Component]:
         "runs as tasks of Ray, on a cluster or on this machine",
         config="mmbench_ray.config:RayConfig",
         extras=("ray",),
-        install="mmbench-ray",
     )
