@@ -82,3 +82,17 @@ def test_what_troubleshooting_quotes_is_said_somewhere() -> None:
     ]
     assert len(quoted) > 30
     assert [part for part in quoted if part not in code] == []
+
+
+def test_what_is_gathered_before_it_is_said_is_among_the_messages() -> None:
+    found = {(kind, message) for _, kind, message in errors().messages()}
+    assert {
+        ("ConfigError", "…: clip_norm and clip_value exclude each other"),  # a problem with its place
+        ("ConfigError", "training needs torch, which is not installed: pip install …"),
+        ("usage", "--quiet and --json exclude each other"),
+        ("reason", "seed … is given twice"),
+        ("reason", "stopped on request after a step; the last checkpoint stands"),
+        ("warning", "the data are SIMULATED: scores say nothing about the real data set"),
+        ("note", "times and memory are not comparable between devices: …"),
+        ("note", "a = b: equal by construction, one run under two names."),
+    } <= found
