@@ -80,8 +80,8 @@ def _merge(base: Document, later: Document) -> Document:
 
 
 def _merge_value(base: Any, later: Any, location: Location, marks: dict[Location, Mark], later_marks: dict[Location, Mark]) -> Any:
-    """Mappings are merged key by key, later wins; a component of another name replaces the earlier one whole."""
-    if isinstance(base, dict) and isinstance(later, dict) and base.get("name") in (None, later.get("name", base.get("name"))):
+    """Mappings are merged key by key, later wins; a component of another name replaces the earlier one whole, as an experiment does not."""
+    if isinstance(base, dict) and isinstance(later, dict) and (not location or base.get("name") in (None, later.get("name", base.get("name")))):
         merged = dict(base)
         for key, item in later.items():
             merged[key] = _merge_value(base.get(key), item, (*location, key), marks, later_marks)

@@ -36,6 +36,11 @@ def test_another_component_replaces_the_earlier_one_whole(tmp_path) -> None:
     assert compose(same).value["model"] == {"name": "first", "width": 3, "depth": 1}
 
 
+def test_an_experiment_of_another_name_keeps_what_it_extends(tmp_path) -> None:
+    top = write(tmp_path, top="extends: base\nname: mine\nmodel: {depth: 1}\n", base="name: first\nmodel: {name: other, width: 3}\nseeds: [1]\n")
+    assert compose(top).value == {"name": "mine", "model": {"name": "other", "width": 3, "depth": 1}, "seeds": [1]}
+
+
 def test_circles_and_absent_files_are_refused(tmp_path) -> None:
     with pytest.raises(ConfigError, match=r"goes in a circle: a.yaml -> b.yaml -> a.yaml"):
         compose(write(tmp_path, a="extends: b\n", b="extends: a\n"))
