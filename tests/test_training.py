@@ -240,6 +240,15 @@ def test_weights_of_zero_are_not_computed_and_warmups_grow(session) -> None:
     assert [weight_at((0.4, 4), epoch) for epoch in (1, 2, 4, 9)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
 
 
+@pytest.mark.parametrize("returned", [(), ("nearer", "far"), ("near", "far", "more")])
+def test_terms_that_a_loss_does_not_declare_are_not_left_out_of_training_silently(session, monkeypatch, returned) -> None:
+    network, train, *_ = session(losses=LOSSES)
+    monkeypatch.setattr(type(network.losses["pull"]), "forward", lambda *_: {term: torch.zeros(()) for term in returned})
+    batch = train.batch(torch.arange(4))
+    with pytest.raises(RunError, match=f"'pull' returned {', '.join(map(repr, returned)) or 'no term'}; its component declares 'near', 'far'"):
+        network.terms(network(batch), batch, 1)
+
+
 def test_losses_see_training_batches_only(session) -> None:
     network, train, valid, protocol = session(losses=LOSSES)
     fit(network, train, valid, protocol)

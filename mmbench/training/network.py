@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from mmbench.batch import Batch, Representation
 from mmbench.component import FitContext, InputSpec
 from mmbench.config import Weight
 from mmbench.data.dataset import CONTEXT
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, RunError
 from mmbench.interfaces import AlignmentLoss, FeatureExtractor, FusionModel
 from mmbench.plugins import one_line
 from mmbench.resolve import Choice, Resolved
@@ -68,6 +68,7 @@ class Network(nn.Module):
         """The weighted terms of all losses by ``loss.term``; a term of weight zero is neither asked for nor used.
 
         `scales`: the epoch's weights as tensors () by ``loss.term``, so that a CUDA graph can read them anew.
+        RunError: a loss returns other terms than its component declares.
         """
         if self.adapters is not None:
             representation = self.adapters(representation)
@@ -76,7 +77,9 @@ class Network(nn.Module):
             weights = {term: weight_at(weight, epoch) for term, weight in self.weights[name].items()}
             loss.active = frozenset(term for term, weight in weights.items() if weight)
             if loss.active:
-                terms = {term: value for term, value in loss(representation, batch).items() if term in loss.active}
+                returned = loss(representation, batch)
+                _compare_terms(name, returned, weights, loss.active)
+                terms = {term: value for term, value in returned.items() if term in loss.active}
                 found.update({f"{name}.{term}": (scales[f"{name}.{term}"] if scales else weights[term]) * value for term, value in terms.items()})
         return found
 
@@ -128,6 +131,15 @@ def weight_at(weight: Weight, epoch: int) -> float:
     """The weight in an epoch (1, 2, ...): it grows linearly over the warm-up, and is full in its last epoch."""
     value, warmup = weight
     return value * min(1.0, epoch / warmup) if warmup else value
+
+
+def _compare_terms(name: str, returned: Mapping[str, Tensor], declared: Iterable[str], active: Iterable[str]) -> None:
+    """A term that is not returned, or that nothing weights, would be left out of training without a word."""
+    if [term for term in returned if term not in declared] or [term for term in active if term not in returned]:
+        raise RunError(
+            f"loss {name!r} returned {', '.join(map(repr, returned)) or 'no term'}; its component declares {', '.join(map(repr, declared))}. "
+            "`terms` of its record and of its class name what forward returns"
+        )
 
 
 def task_loss(name: str, prediction: Tensor, target: Tensor) -> Tensor:
