@@ -38,7 +38,7 @@ class DataConfig(Section):
     features: Literal["aligned", "unaligned"] | None = Field(None, description="which layout of the features, where a folder holds several")
     simulated: bool = Field(False, description="use simulated data in the data set's shape")
     samples: PositiveInt | None = Field(None, description="total size of simulated data; default: the data set's own")
-    modalities: tuple[str, ...] | None = Field(None, description="default: all that the manifest names")
+    modalities: tuple[str, ...] | None = Field(None, description="those in use, as [text, audio]; default: all that the manifest names")
     splits: Literal["published", "own"] = Field("published", description="own: accept a split that differs from the published one, and mark it")
     standardize: StandardizeConfig | None = Field(None, description="z-score the features with training statistics")
     max_length: dict[str, PositiveInt] | None = Field(

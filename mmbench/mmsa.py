@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from mmbench.data.manifest import list_manifests
 from mmbench.errors import ConfigError
 from mmbench.files import load_json
 from mmbench.strict_yaml import load
@@ -72,7 +73,9 @@ def read_block(path: Path, model: str | None, data: str | None) -> Block:
     """
     try:
         content = load_json(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}; MMSA has it in its package: MMSA/config") from None
+    except ValueError as error:
         raise ConfigError(f"{path}: cannot be read as JSON ({error})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: is not an object of keys and values")
@@ -81,7 +84,7 @@ def read_block(path: Path, model: str | None, data: str | None) -> Block:
     model = _named(path, "--model", model, models)
     if not whole:
         if data is None:
-            raise ConfigError(f"{path}: say with --data which is meant")
+            raise ConfigError(f"{path}: say with --data which is meant: {', '.join(list_manifests())}")
         return Block(model, data, content)
     part = content[model] if isinstance(content[model], dict) else {}
     by_data = part.get("datasetParams")

@@ -107,6 +107,11 @@ def test_mistakes_name_the_file(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=re.escape(message)):
             read_block(path, model, data)
+    with pytest.raises(ConfigError, match=r"none.json: cannot be read: No such file or directory; MMSA has it in its package"):
+        read_block(tmp_path / "none.json", "tfn", "mosi")
+    path.write_text("{}")
+    with pytest.raises(ConfigError, match=r"say with --data which is meant: .*mosei, mosi"):
+        read_block(path, "tfn", None)
     path.write_text("[1]")
     with pytest.raises(ConfigError, match="is not an object of keys and values"):
         read_block(path, "tfn", "mosi")

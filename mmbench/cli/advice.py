@@ -130,9 +130,9 @@ def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
         "going on": lambda each: [(f"mmbench status {RUNS}/{printable(each.name)}", "who executes what")],
         "failed": lambda each: [
             (f"mmbench status {RUNS}/{printable(each.name)}", "why"),
-            (f"{each.command} --rerun failed", "tries them again"),
+            (f"{each.command} --rerun failed", "tries them again; with the --set and --seeds of before"),
         ],
-        "unfinished": lambda each: [(each.command, "goes on with them")],
+        "unfinished": lambda each: [(each.command, "goes on; with the --set and --seeds of before")],
     }
     for state, of in steps.items():
         concerned = [each for each in found if each.states[state]]

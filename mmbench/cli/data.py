@@ -157,6 +157,7 @@ def import_(path: Path, name: str, form: str | None, overrides: tuple[str, ...],
         say(describe(examine(held, data_root)[0]))
         what = f"{manifest.name} {part}" if part else manifest.name
         say(f"imported {what}: {done.folder}" if done.new else f"{done.folder} holds {what} from this source already; nothing was done")
+    say(f"use it with: mmbench run CONFIG{f' --data-root {data_root}' if data_root else ''}")
 
 
 @command.command()
@@ -211,7 +212,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     section, *path = key.strip().split(".")
     if not equals or section != "data" or not all(path) or not path:
-        raise ConfigError(f"--set {override}: must have the form data.key=value, for example --set data.modalities=[text,audio]")
+        raise ConfigError(f"--set {override}: must have the form data.key=value, for example --set 'data.modalities=[text,audio]'")
     for part in path[:-1]:
         values = values.setdefault(part, {})
         if not isinstance(values, dict):

@@ -98,7 +98,8 @@ def execute(requests: Sequence[RunRequest], choice: Choice, display: Display | N
         signal.signal(number, handler)
     display.clear()
     if stopping:
-        say(f"Interrupted; {interrupted} runs were stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
+        runs = "1 run was" if interrupted == 1 else f"{interrupted} runs were"
+        say(f"Interrupted; {runs} stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, stopping)
 
 

@@ -15,7 +15,7 @@ from mmbench.config import DataConfig
 from mmbench.data.audio import has_recordings
 from mmbench.data.dataset import Dataset
 from mmbench.data.ids import fingerprint, video_of
-from mmbench.data.load import assemble, open_source, split_problems
+from mmbench.data.load import assemble, open_source, setting, split_problems
 from mmbench.data.manifest import Manifest, load_manifest
 from mmbench.data.overlaps import overlaps
 from mmbench.data.statistics import floors, frames
@@ -187,6 +187,8 @@ def _modalities(known: Mapping[str, Any]) -> list[str]:
     for name, part in known["context"].items():
         more.append(f"context of {name}: up to {part['utterances']} previous utterances, longest {part['length']}, mean {part['mean_frames']} frames")
     more += [f"not usable: {name}: {reason}" for name, reason in known["unusable"].items()]
+    if known["unusable"].keys() - {"tokens"}:
+        more.append(f"so that mmbench check and run want {setting(list(known['modalities']))}")
     return [*_table(header, rows), *more]
 
 

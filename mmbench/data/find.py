@@ -89,6 +89,8 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool, 
         raise DataError(f"there are {listed}: choose with --set data.features={next(iter(found))}")
     if not found and (source := next((path for path in _folders(folder, manifest) if is_source(path)), None)) is not None:
         return source
+    if not found and (other := _another(folder, manifest, config)) is not None:
+        raise DataError(f"there are no {config.features} features of {manifest.title} in {folder}, but {other}: --set data.features=null takes these")
     if not found:
         state = "" if folder.is_dir() else " (which does not exist)"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
@@ -96,6 +98,16 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool, 
         damaged = _unreadable(folder, manifest)
         raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest, advice)}{damaged}")
     return next(iter(found.values()))
+
+
+def _another(folder: Path, manifest: Manifest, config: DataConfig) -> Path | None:
+    """Where features of another layout are than the one that is asked for."""
+    if config.features is None:
+        return None
+    try:
+        return _in_folder(folder, manifest, config.model_copy(update={"features": None}), False)
+    except DataError:
+        return None
 
 
 def _folders(folder: Path, manifest: Manifest) -> list[Path]:

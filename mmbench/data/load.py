@@ -303,9 +303,14 @@ def _check_modalities(source: Source, names: Sequence[str], tokens: frozenset[st
     if lacking:
         usable |= {"text", "audio"} if source.raw else set()  # with encoders
         rest = [name for name in names if name in usable] or [name for name in known if name in usable]
-        step = f". Use --set data.modalities=[{','.join(rest)}]" if rest else ". No modality of it can be used"
+        step = f". Use {setting(rest)}" if rest else ". No modality of it can be used"
         reasons = "; ".join(f"{name} cannot be used: {problems.get(name, 'it is not there')}" for name in lacking)
         raise DataError(f"{source.path}: {reasons}{step if rest != list(names) else ''}")
+
+
+def setting(modalities: Sequence[str]) -> str:
+    """The option that chooses these, quoted, since a shell would take the brackets for a pattern."""
+    return f"--set 'data.modalities=[{','.join(modalities)}]'"
 
 
 def _split(source: Source, sound: Store | None, split: str, names: Sequence[str], tokens: frozenset[str]) -> Split:

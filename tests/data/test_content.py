@@ -191,7 +191,7 @@ def test_tokens_suffice_where_there_are_no_text_features(write: Any, content: An
         del part["text"]
     config = write(content)
     assert load_dataset(config, tokens=frozenset({"text"})).modalities == ("text", "audio", "vision")
-    with pytest.raises(DataError, match=r"--set data.modalities=\[audio,vision\]"):
+    with pytest.raises(DataError, match=r"--set 'data.modalities=\[audio,vision\]"):
         load_dataset(config)
 
 
@@ -241,7 +241,7 @@ def test_values_that_are_not_finite_are_replaced_and_counted(write: Any, content
 
 def test_a_modality_of_nothing_but_nan_stops_who_asks_for_it(write: Any, content: Any) -> None:
     content["valid"]["vision"][:] = np.nan
-    with pytest.raises(DataError, match=r"vision cannot be used: every value of it in split valid .* --set data.modalities=\[text,audio\]"):
+    with pytest.raises(DataError, match=r"vision cannot be used: every value of it in split valid .* --set 'data.modalities=\[text,audio\]"):
         load_dataset(write(content))
     assert load_dataset(write(content, modalities=("text", "audio"))).modalities == ("text", "audio")
 

@@ -81,7 +81,9 @@ def test_a_second_import_does_nothing_and_another_source_needs_replace(write: An
     place = ["--as", config.name, "--data-root", tmp_path / "root"]
     done("import", config.path, *place)
     time = (tmp_path / "root/tiny/unaligned/store.json").stat().st_mtime_ns
-    assert "from this source already; nothing was done" in done("import", config.path, *place)
+    again = done("import", config.path, *place)
+    assert "from this source already; nothing was done" in again
+    assert again.endswith(f"use it with: mmbench run CONFIG --data-root {tmp_path / 'root'}\n")
     assert (tmp_path / "root/tiny/unaligned/store.json").stat().st_mtime_ns == time
     other = make_content()
     other["train"]["audio"] += 1

@@ -47,6 +47,13 @@ def test_two_layouts_need_a_choice(write: Any, content: Any, tmp_path: Path) -> 
     assert any("says aligned, but the file looks unaligned" in line for line in load_dataset(chosen).record["warnings"])
 
 
+def test_the_other_layout_is_named_where_one_is_not_there(write: Any, content: Any, tmp_path: Path) -> None:
+    config = write(content, name="tiny.pkl").model_copy(update={"path": str(tmp_path), "features": "aligned"})
+    with pytest.raises(DataError, match=r"no aligned features of .*, but .*tiny.pkl: --set data.features=null takes these"):
+        locate(config)
+    assert locate(config.model_copy(update={"features": None})) == tmp_path / "tiny.pkl"
+
+
 @pytest.mark.parametrize("given", ["root", "path", "nothing", "no folder"])
 def test_data_that_are_not_there(write: Any, content: Any, tmp_path: Path, given: str) -> None:
     config = write(content)
@@ -114,12 +121,12 @@ def test_the_order_of_modalities_is_the_configs(write: Any, content: Any) -> Non
 def test_an_absent_modality_says_what_would_work(write: Any, content: Any) -> None:
     for part in content.values():
         del part["vision"]
-    with pytest.raises(DataError, match=r"vision cannot be used: the file has none. Use --set data.modalities=\[text,audio\]"):
+    with pytest.raises(DataError, match=r"vision cannot be used: the file has none. Use --set 'data.modalities=\[text,audio\]'"):
         load_dataset(write(content))
     assert load_dataset(write(content, modalities=("text", "audio"))).modalities == ("text", "audio")
-    with pytest.raises(DataError, match=r"--set data.modalities=\[audio\]"):
+    with pytest.raises(DataError, match=r"--set 'data.modalities=\[audio\]"):
         load_dataset(write(content, modalities=("vision", "audio")))
-    with pytest.raises(DataError, match=r"--set data.modalities=\[text,audio\]"):
+    with pytest.raises(DataError, match=r"--set 'data.modalities=\[text,audio\]"):
         load_dataset(write(content, modalities=("vision",)))
     del content["test"]["audio"]
     with pytest.raises(DataError, match="audio cannot be used: only the split train, valid has it"):
@@ -212,7 +219,7 @@ def test_a_sample_that_stands_twice_stops_whatever_its_spelling(write: Any, cont
 
 @pytest.mark.skipif(not (REAL / "mosi" / "unaligned_50.pkl").is_file(), reason="the real file is not beside this checkout")
 def test_the_real_file_without_vision() -> None:
-    with pytest.raises(DataError, match=r"--set data.modalities=\[text,audio\]"):
+    with pytest.raises(DataError, match=r"--set 'data.modalities=\[text,audio\]"):
         load_dataset(DataConfig(name="mosi"), REAL)
     dataset = load_dataset(DataConfig(name="mosi", modalities=("text", "audio")), REAL)
     assert dataset.record["split_status"] == "published"

@@ -70,7 +70,7 @@ def test_a_check_takes_what_a_file_has_and_names_what_it_lacks(write: Any, conte
     config = write(content)
     dataset, problems = examine(config)
     assert (dataset.modalities, problems) == (("text", "audio"), [])
-    assert "not usable: vision: the file has none" in describe(dataset)
+    assert "not usable: vision: the file has none\nso that mmbench check and run want --set 'data.modalities=[text,audio]'\n" in describe(dataset)
     with pytest.raises(DataError, match="vision cannot be used"):
         examine(config.model_copy(update={"modalities": ("vision",)}))
 

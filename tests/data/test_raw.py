@@ -190,15 +190,15 @@ def test_classes_come_from_the_annotation_else_from_integers(folder: Path) -> No
     [
         (("text",), (), ["holds raw text", "model.encoders.text"]),
         (("text", "audio"), ("text",), ["audio cannot be used", "model.encoders.audio"]),
-        (None, ("text",), ["vision cannot be used: raw video is not read here", "--set data.modalities=[text,audio]"]),
-        (("vision",), (), ["raw video is not read here", "--set data.modalities=[text,audio]"]),
+        (None, ("text",), ["vision cannot be used: raw video is not read here", "--set 'data.modalities=[text,audio]'"]),
+        (("vision",), (), ["raw video is not read here", "--set 'data.modalities=[text,audio]'"]),
     ],
 )
 def test_what_a_raw_folder_does_not_hold(folder: Path, modalities: Any, tokens: tuple[str, ...], parts: list[str]) -> None:
     with pytest.raises(DataError) as error:
         load_dataset(make_config(folder, make_rows(), modalities=modalities), tokens=frozenset(tokens))
     assert all(part in str(error.value) for part in parts)
-    assert ("--set data.modalities" in str(error.value)) == (modalities is None or "vision" in modalities)
+    assert ("--set 'data.modalities" in str(error.value)) == (modalities is None or "vision" in modalities)
 
 
 def test_finding_a_raw_folder(folder: Path, tmp_path: Path, write: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_runs_that_ended_otherwise_than_done_have_their_command(said, tmp_path: 
     text = said()
     assert "1 run of lf_dnn_mosi failed.\n    mmbench status runs/lf_dnn_mosi " in text
     assert "\n    mmbench run lf_dnn_mosi --rerun failed " in text  # a shipped config
-    assert "2 runs of mine are unfinished.\n    mmbench run mine.yaml " in text
+    assert re.search(r"2 runs of mine are unfinished\.\n    mmbench run mine.yaml +goes on; with the --set and --seeds of before", text)
     assert "mmbench report" not in text
     assert "has not been run" not in text
     waiting = make_run(tmp_path / "runs", "tfn", experiment="elsewhere")
