@@ -105,7 +105,7 @@ def _another(folder: Path, manifest: Manifest, config: DataConfig) -> Path | Non
     if config.features is None:
         return None
     try:
-        return _in_folder(folder, manifest, config.model_copy(update={"features": None}), False)
+        return _in_folder(folder, manifest, config.model_copy(update={"features": None}), False, "")
     except DataError:
         return None
 
