@@ -63,7 +63,7 @@ def test_a_sweep_is_a_summary(checked, monkeypatch: pytest.MonkeyPatch) -> None:
     assert short[at + 1].strip() == "16 runs to do"
     assert not any("incompatible" in line for line in short)
     assert not any(line.startswith("executor") for line in short)
-    (told,) = (line for line in checked(SWEEP, "--set", "executor.jobs=3") if line.startswith("executor"))
+    (told,) = (line for line in checked(SWEEP, "--jobs", "3") if line.startswith("executor"))
     assert told.endswith(", jobs 3")
 
 

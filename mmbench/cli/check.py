@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmbench.cli.complete import complete
-from mmbench.cli.options import experiment_options
+from mmbench.cli.options import execution, execution_options, experiment_options
 from mmbench.cli.terminal import hushed, json_text, say
 from mmbench.errors import DataError
 
@@ -30,14 +30,27 @@ MOST_ROWS = 24
 @click.command()
 @click.argument("config", shell_complete=complete("configs"))
 @experiment_options
+@execution_options
 @click.option("--build", is_flag=True, help="Also build the modules, count parameters, and run two samples forward and backward.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON, for scripts.")
 def command(
-    config: str, overrides: tuple[str, ...], seeds: str | None, device: str, out: Path, data_root: Path | None, build: bool, as_json: bool
+    config: str,
+    overrides: tuple[str, ...],
+    seeds: str | None,
+    device: str,
+    out: Path,
+    data_root: Path | None,
+    executor: str | None,
+    jobs: int | None,
+    jobs_per_device: int | None,
+    timeout: float | None,
+    build: bool,
+    as_json: bool,
 ) -> None:
-    """Validate CONFIG and print what it would do: data, components, adapters, refusals, runs. Nothing is trained or written to --out."""
+    """Validate CONFIG and print what it would do: data, components, adapters, refusals, executor, runs. Nothing is trained or written to --out."""
     from mmbench.resolve import load, read
 
+    overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     search = None
     if "tune" in read(config, overrides, seeds).value:
         from mmbench.tuning.search import load_search

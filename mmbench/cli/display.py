@@ -16,6 +16,7 @@ from mmbench.cli.terminal import say
 from mmbench.component import RunOutcome, RunRequest
 from mmbench.errors import shown
 from mmbench.files import without_nan
+from mmbench.progress import in_words
 from mmbench.results.text import duration, width
 
 REDRAW = 0.1
@@ -61,9 +62,7 @@ class Course:
     @property
     def state(self) -> str:
         """``epoch 3/40  valid mae 0.912``."""
-        value = self.told.get("value")
-        number = f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"
-        return f"epoch {self.told['epoch']}/{self.told['of']}  valid {self.told.get('metric')} {number}"
+        return in_words(self.told)
 
 
 class Lines:
@@ -95,7 +94,9 @@ class Lines:
         if course is not None:
             seconds = self._clock() - course.started
             self._seconds.append(seconds)
-            detail = f"  {course.state}  {seconds:.1f} s"
+            detail = f"  {course.state}" + (
+                f"  {seconds:.1f} s" if seconds >= 0.05 else ""
+            )  # not where it was heard of with its end, as from elsewhere
         reason = f"  {outcome.reason}" if outcome.reason else ""
         self.clear()
         say(f"[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")

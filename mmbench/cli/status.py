@@ -11,8 +11,9 @@ from mmbench.cli.terminal import json_text, say
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--all", "every", is_flag=True, help="List every configuration, of many too those that are wholly done, pending or queued.")
 @click.option("--json", "as_json", is_flag=True, help="Print the state of each run as JSON, for scripts.")
-def command(folder: Path, as_json: bool) -> None:
+def command(folder: Path, every: bool, as_json: bool) -> None:
     """Show the state of every run below DIR: one line for each configuration, with the reasons of failures below it."""
     from mmbench.results.documents import status_document
     from mmbench.results.formats import clean
@@ -22,5 +23,5 @@ def command(folder: Path, as_json: bool) -> None:
     if as_json:
         say(json_text(status_document(find_runs(folder))))
         return
-    for line in status_lines(find_runs(folder)):
+    for line in status_lines(find_runs(folder), every):
         say(line[: len(line) - len(line.lstrip())] + clean(line))

@@ -97,7 +97,7 @@ def build_tables(
     repeated = Counter(table.title for table in tables)
     tables = [replace(t, title=f"{t.title}; data {str(t.data.get('fingerprint'))[:12]}") if repeated[t.title] > 1 else t for t in tables]
     if loose:
-        tables.append(Table("Runs without a record of their data", False, (), (), tuple(notes_on(loose, scored=False))))
+        tables.append(Table("Runs that are in no table", False, (), (), tuple(notes_on(loose, scored=False))))
     return tables
 
 

@@ -204,7 +204,15 @@ def test_counts_come_first_where_there_are_many_configurations(tmp_path: Path) -
         make_run(tmp_path, f"m{index}", 1)
     assert not status_lines(find_runs(tmp_path))[0].startswith("20 runs")
     Queued.write(make_run(tmp_path, "other", 1, status="interrupted"), "slurm", "17")
-    assert status_lines(find_runs(tmp_path))[0] == "21 runs of 21 configurations: 20 done, 1 queued"
+    assert status_lines(find_runs(tmp_path)) == [
+        "21 runs of 21 configurations: 20 done, 1 queued",
+        "whole configurations that are not listed: 20 done, 1 queued; --all lists them",
+    ]
+    assert len(status_lines(find_runs(tmp_path), every=True)) == 1 + 21 + 1, "the job has a line of its own"
+    failed = make_run(tmp_path, "other", 2, status="failed").parent.name
+    told = status_lines(find_runs(tmp_path))
+    assert failed in told[1]
+    assert told[-1].startswith("whole configurations that are not listed: 20 done; ")
 
 
 def test_work_that_is_spread_over_processes_has_the_same_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

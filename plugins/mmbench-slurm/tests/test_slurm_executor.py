@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,8 @@ from mmbench.worker import stated
 from mmbench_slurm.config import SlurmConfig
 from mmbench_slurm.executor import SlurmExecutor
 from mmbench_slurm.job import Job
-from mmbench_slurm.scheduler import Scheduler, SilentError
-from mmbench_slurm.submission import packs, submit
+from mmbench_slurm.scheduler import Scheduler, SilentError, arrays
+from mmbench_slurm.submission import asked, need_sense, packs, submit
 from one_node_slurm import wait_for
 from slurm_runs import LONG, epochs, locally, predictions, requests
 
@@ -71,6 +72,32 @@ def test_a_machine_of_no_cluster_is_told_of_at_once(slurm, tmp_path) -> None:
         list(SlurmExecutor(SlurmConfig()).submit(runs(tmp_path, 1)))
 
 
+@pytest.mark.parametrize(
+    ("device", "options", "error"),
+    [
+        ("cuda", {}, r"^executor.gpus = 0: .*--device cuda"),
+        ("cpu", {"time": 2}, r"^executor.time = 2: no time is left"),
+        ("cuda", {"sbatch": {"gres": "gpu:1"}}, None),
+        ("cpu", {"time": 2, "stop_before": 20}, None),
+    ],
+    ids=["no-gpu", "no-time", "gres", "time"],
+)
+def test_jobs_in_which_no_run_could_come_forward_are_refused(tmp_path, device, options, error) -> None:
+    several = [replace(run, device=device) for run in runs(tmp_path, 1)]
+    with pytest.raises(ConfigError, match=error) if error else nullcontext():
+        need_sense(several, SlurmConfig(**options))
+
+
+def test_what_is_told_of_jobs(tmp_path) -> None:
+    assert arrays(["12_0"]) == "job 12_0"
+    assert arrays(["12_0", "12_1"]) == "2 jobs of array 12"
+    assert arrays(["12_0", "13_0", "14_0"]) == "3 jobs of arrays 12, 13 and 14"
+    several = [[run] for run in runs(tmp_path, 2)]
+    assert asked(several, SlurmConfig()) == ", each with 2 cores and no GPU for 240 minutes"
+    assert asked(several[:1], SlurmConfig(gpus=1, cpus=1)) == ", with 1 core and 1 GPU for 240 minutes"
+    assert asked(several[:1], SlurmConfig(sbatch={"gres": "gpu:1"}, at_once=2)) == ", with 4 cores for 240 minutes"
+
+
 def test_packs(tmp_path) -> None:
     """Runs of one experiment share jobs, those of two do not."""
     several = [*runs(tmp_path / "a", 5), *runs(tmp_path / "b", 1)]
@@ -112,9 +139,12 @@ def test_what_sbatch_is_told(slurm, tmp_path) -> None:
         ("sbatch: unrecognized option '--constrain=a'", r"^executor.sbatch = "),
         ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified", r"^executor.account: "),
         ("sbatch: error: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", r"^executor.account: "),
+        ("sbatch: unrecognized option '--foo=1'\nTry 'sbatch --help' for more information", r"^executor.sbatch = .*--foo=1"),
+        ("sbatch: error: Batch job submission failed: Invalid node name specified", r"^executor.sbatch = .*; sinfo -N lists them"),
+        ("sbatch: error: Invalid generic resource (gres) specification", r"^executor.sbatch = "),
         ("sbatch: error: something new", r"^executor slurm: sbatch: error: something new$"),
     ],
-    ids=["qos", "memory", "option", "account", "policy", "unknown"],
+    ids=["qos", "memory", "option", "account", "policy", "help", "node", "gres", "unknown"],
 )
 def test_refusals_name_the_option(slurm, tmp_path, capfd, said, error) -> None:
     slurm(sbatch=f'echo "{said}" >&2; exit 1')
@@ -142,18 +172,23 @@ def test_no_slurm_is_one_error(tmp_path, monkeypatch) -> None:
             "echo '7|OUT_OF_MEMORY|OutOfMemory|mmbench'",
             "exit 1",
             "failed",
-            r"^slurm job 7 ended: OUT_OF_MEMORY \(OutOfMemory\); see .*/7_0_log.out",
+            r"^slurm job 7 ended: OUT_OF_MEMORY \(OutOfMemory\); slurmstepd: error: 7 had more than it asked for; see .*/7_0_log.out",
         ),
+        ("echo '7|FAILED|JobLaunchFailure|mmbench'; rm -f $LOG", "exit 1", "failed", r"; it has left no log in .*/trial/slurm: is that folder on"),
         ("echo '7|NODE_FAIL|None|mmbench'", "exit 1", "interrupted", r"^slurm job 7 ended: NODE_FAIL$"),
         ("exit 0", "exit 1", "interrupted", r"^slurm job 7 is not known any more$"),
         ("exit 0", "echo '7|CANCELLED by 0|0:0'", "interrupted", r"^slurm job 7 ended: CANCELLED \(exit code 0:0\)$"),
     ],
-    ids=["memory", "node", "vanished", "accounted"],
+    ids=["memory", "launch", "node", "vanished", "accounted"],
 )
-def test_a_job_without_a_result(slurm, tmp_path, squeue, sacct, status, reason) -> None:
+def test_a_job_without_a_result(slurm, tmp_path, monkeypatch, squeue, sacct, status, reason) -> None:
     """Nothing is waited for for ever: the run has the reason that Slurm gives, in its folder too where it has failed."""
     slurm(sbatch="echo Submitted batch job 7", squeue=squeue, sacct=sacct, scontrol="echo 'MaxArraySize = 1001'")
     (run,) = runs(tmp_path, 1)
+    log = tmp_path / "trial" / "slurm" / "7_0_log.out"
+    log.parent.mkdir()
+    log.write_text("slurmstepd: error: 7 had more than it asked for\nsrun: error: node1: task 0: Exited with exit code 2\n\n")
+    monkeypatch.setenv("LOG", str(log))
     (outcome,) = SlurmExecutor(SlurmConfig(lag=0.1, poll=0.1)).submit([run])
     assert outcome.status == status
     assert re.search(reason, outcome.reason)

@@ -81,7 +81,7 @@ def test_arrays(slurm, tmp_path, capfd) -> None:
     assert found["seed-1"][0] == found["seed-3"][0] == "done"
     assert found["seed-2"][0] == "failed"
     assert "have changed since this run was planned" in found["seed-2"][1]
-    assert capfd.readouterr().err.count("Ctrl-C cancels them") == 2
+    assert capfd.readouterr().err.count("Ctrl-C cancels") == 2
     (here,) = requests(tmp_path / "here", "constant", (3,))
     locally([here])
     assert predictions(here) == predictions(runs[2])

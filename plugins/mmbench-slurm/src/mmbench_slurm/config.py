@@ -28,7 +28,9 @@ class SlurmConfig(ComponentConfig):
         default_factory=dict,
         description="others of sbatch by their long names, such as {constraint: a100, exclusive: true}; false leaves one out",
     )
-    setup: tuple[str, ...] = Field((), description="lines of shell that a job executes first, such as `module load cuda`")
+    setup: tuple[str, ...] = Field(
+        (), description="lines of shell that a job executes first, such as `module load cuda`; after `set -e` a line that fails ends the job"
+    )
     detach: bool = Field(False, description="whether Ctrl-C leaves the jobs alone instead of cancelling them; the same command waits for them again")
     poll: PositiveFloat = Field(60.0, description="most seconds between two questions to the scheduler, which is asked for all jobs at once")
     lag: NonNegativeFloat = Field(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 
 from mmbench.claims import owner_of
 from mmbench.component import Report, RunOutcome, RunRequest
 from mmbench.executors import LocalExecutor, Queued, Watch
 from mmbench.worker import stated
 from mmbench_slurm.config import SlurmConfig
-from mmbench_slurm.scheduler import Scheduler, SilentError, State, array, told
-from mmbench_slurm.submission import Pack, need_slurm, packs, place, submit, warn
+from mmbench_slurm.scheduler import Scheduler, SilentError, State, array, arrays, last_line, told
+from mmbench_slurm.submission import Pack, asked, need_sense, need_slurm, packs, place, submit, warn
 
 EXECUTOR = "slurm"
 PAUSE = 0.2
@@ -22,6 +23,8 @@ FIRST, SLOWER = 2.0, 1.5
 """Seconds to the first question to the scheduler, and by how much the next one is further away, up to `poll`."""
 PATIENCE = 120.0
 """Seconds that a job which was cancelled is waited for: more than Slurm's KillWait (30) and the time of its epilog."""
+_END, _LONGEST = 4096, 300
+"""Bytes of the end of a job's log in which its last line is looked for, and characters of it that are told."""
 FAULTS = {"FAILED", "COMPLETED", "OUT_OF_MEMORY"}
 """Ends of a job for which its runs have failed: they would end like that again. What else ends a job is no fault of theirs."""
 
@@ -47,6 +50,7 @@ class SlurmExecutor:
         self._watch = Watch(runs, self.report)
         if self._watch.left:
             need_slurm()  # before anything is asked, since an answer would be waited for
+            need_sense(self._watch.left.values(), self.config)
         self._jobs: dict[str, Pack] = {}
         self._states: dict[str, State] = {}
         self._asked: set[str] = set()
@@ -120,7 +124,7 @@ class SlurmExecutor:
                 self._jobs[job] = pack
         attached = {run.folder for pack in self._jobs.values() for run in pack}
         if attached:
-            warn(f"{_runs(len(attached))} of an earlier command in {_arrays(self._jobs)}; waited for")
+            warn(f"{_runs(len(attached))} of an earlier command in {arrays(self._jobs)}; waited for")
         others: Pack = []
         for run in list(self._watch.left.values()):
             if run.folder in attached:
@@ -141,8 +145,8 @@ class SlurmExecutor:
         for job, pack in jobs.items():
             for run in pack:
                 Queued.write(run.folder, EXECUTOR, job)
-        end = "leaves them" if self.config.detach else "cancels them"
-        warn(f"{_runs(sum(map(len, several)))} in {_arrays(jobs)}, logs in {place(several[0][0])}; Ctrl-C {end}")
+        end = f"{'leaves' if self.config.detach else 'cancels'} {'it' if len(jobs) == 1 else 'them'}"
+        warn(f"{_runs(sum(map(len, several)))} in {arrays(jobs)}{asked(several, self.config)}; logs in {place(several[0][0])}; Ctrl-C {end}")
 
     def _verdicts(self) -> Iterator[RunOutcome]:
         """Runs whose jobs have ended, and whose results have not come since."""
@@ -177,8 +181,7 @@ class SlurmExecutor:
         status, reason = stated(run.folder)
         if status == "interrupted" or state is None or state.name not in FAULTS:
             return RunOutcome(run, "interrupted", "; ".join(filter(None, [ended, reason])))
-        log = place(run) / f"{job}_0_log.out"
-        return LocalExecutor().fail(run, f"{ended}; see {log}; --rerun failed goes on", resumable=True)
+        return LocalExecutor().fail(run, f"{ended}; {_told_by_log(place(run) / f'{job}_0_log.out')}; --rerun failed goes on", resumable=True)
 
     def _busy(self, run: RunRequest) -> RunOutcome | None:
         owner = owner_of(run.folder)
@@ -190,7 +193,7 @@ class SlurmExecutor:
     def _cancel(self) -> None:
         if not self._jobs:
             return
-        warn(f"cancelling {_arrays(self._jobs)}; Ctrl-C again does not wait for {'it' if len(self._jobs) == 1 else 'them'}")
+        warn(f"cancelling {arrays(self._jobs)}; Ctrl-C again does not wait for {'it' if len(self._jobs) == 1 else 'them'}")
         try:
             self.scheduler.cancel(self._jobs)
         except SilentError as error:
@@ -200,17 +203,20 @@ class SlurmExecutor:
     def _leave(self) -> Iterator[RunOutcome]:
         if self.config.detach and self._stops == 1:
             if self._jobs:
-                warn(f"{_arrays(self._jobs)} left to go on; the same command waits for what is left")
+                warn(f"{arrays(self._jobs)} left to go on; the same command waits for what is left")
             return
         for run in list(self._watch.left.values()):
             yield RunOutcome(run, "interrupted", "stopped on request")
 
 
+def _told_by_log(log: Path) -> str:
+    """What the log of a job ends with, and where it is; where there is none, why that may be."""
+    try:
+        text = log.read_bytes()[-_END:].decode(errors="replace")
+    except OSError:
+        return f"it has left no log in {log.parent}: is that folder on a file system that the nodes share?"
+    return f"{last_line(text)[:_LONGEST]}; see {log}" if text.strip() else f"see {log}"
+
+
 def _runs(number: int) -> str:
     return f"{number} run{'s' * (number != 1)}"
-
-
-def _arrays(jobs: Iterable[str]) -> str:
-    """Jobs by the arrays that they are of: ``3 jobs (12, 13)``."""
-    several = list(jobs)
-    return f"{len(several)} job{'s' * (len(several) != 1)} ({', '.join(dict.fromkeys(map(array, several)))})"

@@ -60,7 +60,9 @@ class Job:
         if not self._advanced and time.monotonic() - self._started > 60 * self.config.time - self.config.stop_before - STARTING:
             for outcome in self._outcomes:
                 if outcome.status == "interrupted":
-                    why = f"no epoch ended in a job's {self.config.time} minutes; raise executor.time"
+                    why = (
+                        f"no epoch ended in a job's {self.config.time} minutes less the {self.config.stop_before} s for stopping; raise executor.time"
+                    )
                     self._executor.fail(outcome.request, why, resumable=True)
         return DelayedSubmission(Job(self.config), runs)
 

@@ -22,6 +22,8 @@ ENDED = frozenset(
 """States of a job that has ended; whatever else squeue says, it waits or goes on. One that is preempted may be requeued yet."""
 FOR_EVER = re.compile("Held|held|BadConstraints|PartitionNodeLimit|PartitionTimeLimit|InvalidQOS|InvalidAccount|TimeLimit$|NeverSatisfied")
 """Why a job waits, where waiting alone does not help."""
+CLOSING = re.compile("^Try [\"']|^srun: error: .*: Exited with|Terminating StepId|^srun: Terminating")
+"""Lines after the one that says what is wrong."""
 _UNKNOWN = "Invalid job id specified"
 
 
@@ -101,13 +103,22 @@ class Scheduler:
 
 
 def last_line(text: str) -> str:
-    """The last line of an error, where Slurm's commands say what it is about."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no answer")
+    """The last line of an error, where Slurm's commands say what it is about; nothing of how they end."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip() and not CLOSING.search(line)), "no answer")
 
 
 def array(job: str) -> str:
     """The number that the jobs of one array share."""
     return job.partition("_")[0]
+
+
+def arrays(jobs: Iterable[str]) -> str:
+    """Jobs by the arrays that they are of: ``job 12_0``, ``3 jobs of array 12``, ``5 jobs of arrays 12 and 13``."""
+    several = list(jobs)
+    if len(several) == 1:
+        return f"job {several[0]}"
+    *first, last = dict.fromkeys(map(array, several))
+    return f"{len(several)} jobs of array{'s' * bool(first)} {', '.join(first)}{' and ' * bool(first)}{last}"
 
 
 def _several(job: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from mmbench.component import RunRequest
 from mmbench.errors import ConfigError
 from mmbench_slurm.config import SlurmConfig
-from mmbench_slurm.scheduler import NAME, SilentError, last_line
+from mmbench_slurm.scheduler import NAME, STARTING, SilentError, last_line
 
 Pack = list[RunRequest]
 """The runs of one job."""
@@ -35,6 +35,7 @@ KEYS = (
     ("gres", "gpus", "sinfo -o '%N %G' lists the nodes' GPUs"),
     ("memory", "memory", "it is per run; sinfo -o '%N %m' lists the nodes' MB"),
     ("processor|cpu", "cpus", "it is per run, times executor.at_once; sinfo -o '%N %c' lists the nodes' cores"),
+    ("node name", "sbatch", "sinfo -N lists them"),
     ("node configuration", "cpus, executor.memory or executor.gpus", "sinfo -o '%N %c %m %G' lists what nodes have"),
     ("option", "sbatch", "sbatch --help lists the options"),
 )
@@ -63,6 +64,35 @@ def need_slurm() -> None:
         raise ConfigError("executor slurm: sbatch is not on this machine's PATH; start it where jobs are submitted, or use --executor local")
 
 
+def need_sense(runs: Iterable[RunRequest], config: SlurmConfig) -> None:
+    """ConfigError where Slurm would take jobs in which no run can come forward: without the GPU that it is to be on, or without time."""
+    run = next((run for run in runs if run.device.startswith("cuda")), None)
+    if run is not None and not _has_gpus(config):
+        raise ConfigError(f"executor.gpus = 0: no job has a GPU, which --device {run.device} asks for; --set executor.gpus=1")
+    if 60 * config.time <= STARTING + config.stop_before:
+        raise ConfigError(
+            f"executor.time = {config.time}: no time is left to train in, since a job is asked to stop {config.stop_before} s before its end "
+            f"(executor.stop_before), and may take {STARTING:.0f} s to start; raise it, or take less for executor.stop_before"
+        )
+
+
+def asked(several: Sequence[Pack], config: SlurmConfig) -> str:
+    """What a job is to have, for the user: ``, each with 2 cores and no GPU``."""
+    gpus = f"{config.gpus} GPU{'s' * (config.gpus > 1)}" if config.gpus else "no GPU"
+    cores = _cores(several, config)
+    what = f"{cores} core{'s' * (cores > 1)}" + (f" and {gpus}" if config.gpus or not _has_gpus(config) else "")
+    return f",{' each' * (len(several) > 1)} with {what} for {config.time} minutes"
+
+
+def _has_gpus(config: SlurmConfig) -> bool:
+    """Whether jobs ask for GPUs, in one of the ways that sbatch knows."""
+    return bool(config.gpus) or any("gpu" in f"{key} {value}" for key, value in config.sbatch.items() if value is not False)
+
+
+def _cores(several: Sequence[Pack], config: SlurmConfig) -> int:
+    return (config.cpus or max(run.threads * run.processes for pack in several for run in pack)) * config.at_once
+
+
 def submit(several: Sequence[Pack], config: SlurmConfig) -> list[str]:
     """Hand over one array of jobs, all of one experiment. Returns their ids, in order.
 
@@ -87,7 +117,7 @@ def submit(several: Sequence[Pack], config: SlurmConfig) -> list[str]:
 
 def _parameters(several: Sequence[Pack], config: SlurmConfig) -> dict[str, Any]:
     """The options of an array, as submitit calls them."""
-    cores = (config.cpus or max(run.threads * run.processes for pack in several for run in pack)) * config.at_once
+    cores = _cores(several, config)
     return {
         "job_name": NAME,
         "partition": config.partition,
@@ -113,6 +143,7 @@ def _refusal(said: str, config: SlurmConfig) -> Exception:
         return SilentError(line)
     for pattern, key, step in KEYS:
         if re.search(pattern, line, re.IGNORECASE):
+            key = "sbatch" if key == "gpus" and not config.gpus else key
             value = getattr(config, key, None)
             return ConfigError(f"executor.{key}{'' if value is None else f' = {value}'}: {line}; {step}")
     return ConfigError(f"executor slurm: {line}")
