@@ -7,13 +7,14 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options
-from mmbench.cli.terminal import hushed, json_text, say
+from mmbench.cli.terminal import hushed, json_text, say, say_whole
 from mmbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def command(
     with hushed(as_json):
         plan, problems = _tell(config, cells, out, data_root, device, build, search)
     if as_json:
-        say(json_text(_document(config, cells, plan, problems)))
+        say_whole(json_text(_document(config, cells, plan, problems)))
     if all(cell.fit.refusals for cell in cells):
         sys.exit(2)
 
@@ -182,7 +183,7 @@ def _adapters(cells: list[Resolved]) -> Iterator[str]:
     for (fields, kind), rows in groups.items():
         where = f" in {len(rows)} cells" * (len(cells) > 1) + f": {'; '.join(rows)}" * bool(fields and len(cells) > 1)
         text = f"{fields or 'none needed'} (adapters: {kind}){where}"
-        yield textwrap.fill(text, 140, initial_indent="adapters    ", subsequent_indent=" " * 12)
+        yield textwrap.fill(text, min(140, get_terminal_size((140, 24)).columns), initial_indent="adapters    ", subsequent_indent=" " * 12)
 
 
 def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> Any:

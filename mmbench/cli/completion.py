@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import say, say_whole
 
 LINES = {
     "bash": ("~/.bashrc", 'eval "$(mmbench completion bash)"'),
@@ -33,4 +33,4 @@ def command(shell: str | None) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # click has one for each of these
-    say(found(cli, {}, "mmbench", "_MMBENCH_COMPLETE").source())
+    say_whole(found(cli, {}, "mmbench", "_MMBENCH_COMPLETE").source())

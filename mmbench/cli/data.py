@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mmbench.cli.terminal import json_text, say
+from mmbench.cli.terminal import json_text, say, say_whole
 from mmbench.errors import ConfigError, DataError
 
 _ROOT = click.option("--data-root", type=click.Path(path_type=Path), envvar="MMBENCH_DATA", help="Where data sets are looked for (or MMBENCH_DATA).")
@@ -59,7 +59,10 @@ def check(what: str, name: str | None, overrides: tuple[str, ...], as_json: bool
     config = _config(what, name, overrides)
     dataset, problems = examine(config, data_root)
     found = facts(dataset, load_manifest(config.name, config.protocol, config.part), problems)
-    say(json_text(found) if as_json else describe(found))
+    if as_json:
+        say_whole(json_text(found))
+    else:
+        say(describe(found))
     if problems and config.splits == "published":
         raise DataError("; ".join(problems))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmbench.cli.embed import check_target, finished, opening_options
-from mmbench.cli.terminal import json_text, say
+from mmbench.cli.terminal import json_text, say, say_whole
 from mmbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def command(
             say(f"note: seed {record.seed} of {record.label}: {note}", err=True)
         documents.append(document)
     if format_ == "json":
-        say(json_text(documents if len(documents) > 1 else documents[0]))
+        say_whole(json_text(documents if len(documents) > 1 else documents[0]))
     else:
         known = known_metrics(records)
         say("\n".join(report(group, known, metric) for group in by_data(documents)), nl=False)

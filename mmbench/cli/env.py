@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from mmbench.cli.terminal import json_text, say
+from mmbench.cli.terminal import json_text, say, say_whole
 
 PACKAGES = ("torch", "torchaudio", "transformers", "numpy", "pandas", "scipy", "pydantic", "pluggy", "click", "safetensors", "tabulate")
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "HF_HUB_OFFLINE", "HF_HOME")
@@ -31,7 +31,10 @@ json.dump({"version": torch.__version__, "cuda": torch.version.cuda, "gpus": gpu
 def command(as_json: bool) -> None:
     """Versions, plugins, GPUs, threads and paths, to be copied into a bug report: no names of hosts or users, no secrets."""
     found = facts()
-    say(json_text(found) if as_json else "\n".join(lines(found)))
+    if as_json:
+        say_whole(json_text(found))
+    else:
+        say("\n".join(lines(found)))
 
 
 def facts() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmbench.cli.terminal import json_text, say
+from mmbench.cli.terminal import json_text, say, say_whole
 from mmbench.component import KINDS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def command(kind: str | None, as_json: bool) -> None:
 
     known = catalogue()
     if as_json:
-        say(json_text([_document(entry) for each in ([kind] if kind else KINDS) for entry in known.of_kind(each)]))
+        say_whole(json_text([_document(entry) for each in ([kind] if kind else KINDS) for entry in known.of_kind(each)]))
     for each in [] if as_json else [kind] if kind else KINDS:
         entries = known.of_kind(each)
         title = f"{each}{'es' if each.endswith('s') else 's'}"

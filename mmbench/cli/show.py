@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from shutil import get_terminal_size
 from typing import Any
 
 import click
@@ -43,7 +44,8 @@ def command(kind: str, name: str) -> None:
         extra = field.json_schema_extra or {}
         source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
         say(f"  {field_name}: {type_text(field.annotation)}, {default}")
-        say(textwrap.fill(f"{field.description or ''}{'' if not source else '.' + source}", 110, initial_indent="      ", subsequent_indent="      "))
+        told = f"{field.description or ''}{'.' + source if source else ''}"
+        say(textwrap.fill(told, min(110, get_terminal_size((110, 24)).columns), initial_indent=" " * 6, subsequent_indent=" " * 6))
 
 
 def _plain(value: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from mmbench.cli.terminal import json_text, say
+from mmbench.cli.terminal import json_text, say, say_whole
 
 
 @click.command()
@@ -21,7 +21,7 @@ def command(folder: Path, every: bool, as_json: bool) -> None:
     from mmbench.results.status import status_lines
 
     if as_json:
-        say(json_text(status_document(find_runs(folder))))
+        say_whole(json_text(status_document(find_runs(folder))))
         return
     for line in status_lines(find_runs(folder), every):
         say(line[: len(line) - len(line.lstrip())] + clean(line))

@@ -5,18 +5,28 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from mmbench.cli.fit import fit
 from mmbench.errors import shown
 from mmbench.files import without_nan
 
 
 def say(text: str = "", err: bool = False, nl: bool = True) -> None:
-    """Print text in which whatever a terminal would obey stands as its escape; lines stay lines."""
-    click.echo(shown(text), err=err, nl=nl)
+    """Print text in which whatever a terminal would obey stands as its escape; lines stay lines, and tables keep to the terminal's width."""
+    stream = sys.stderr if err else sys.stdout
+    text = shown(text)
+    click.echo(fit(text, shutil.get_terminal_size().columns) if stream.isatty() else text, err=err, nl=nl)
+
+
+def say_whole(text: str) -> None:
+    """Print a program or a document of JSON, whose lines stay as they are."""
+    click.echo(shown(text))
 
 
 @contextlib.contextmanager
