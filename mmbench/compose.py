@@ -32,7 +32,8 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
             return candidate
     known = sorted(file.stem for file in shipped("configs").glob("*.yaml"))
     close = difflib.get_close_matches(path.stem, known, 1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Shipped: {', '.join(known)}."
+    begun = [each for each in known if each.startswith(f"{path.stem}_")]  # of a model alone, those for each data set
+    hint = f"Did you mean {' or '.join(map(repr, begun or close))}?" if begun or close else f"Shipped: {', '.join(known)}."
     raise ConfigError(f"config {str(name)!r} is neither a file nor the name of a shipped config. {hint}")
 
 

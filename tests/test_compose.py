@@ -110,6 +110,11 @@ def test_a_place_in_a_list_that_is_no_number(tmp_path: Path, key: str) -> None:
         compose(write(tmp_path, top="seeds: [1, 2]\n"), [f"{key}=3"])
 
 
+def test_the_name_of_a_model_alone_is_told_the_configs_that_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean .*'lmf_mosei' or 'lmf_mosi'.*\?$"):
+        find_config("lmf")
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"], ids=["long", "nul"])
 def test_a_name_that_no_file_can_have_is_unknown(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="neither a file nor the name of a shipped config"):
