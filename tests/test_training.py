@@ -207,6 +207,17 @@ def test_a_non_finite_loss_fails_the_run_and_names_the_term(session) -> None:
         fit(network, *rest)
 
 
+def test_a_loss_that_is_not_finite_for_one_sample_is_named_with_that_sample(session, monkeypatch) -> None:
+    network, train, *rest = session(losses=LOSSES, training={"batch_size": 6})  # 37 samples
+    monkeypatch.setattr(
+        type(network.losses["pull"]), "forward", lambda self, _, batch: dict.fromkeys(self.terms, self.scale / (len(batch.index) - 1))
+    )
+    with pytest.raises(
+        RunError, match="and so did .*one batch of each epoch has one sample: does `mmbench test` find pull finite there[?] Else lower"
+    ):
+        fit(network, train, *rest)
+
+
 def test_a_selection_metric_that_is_never_finite_fails_the_run(session) -> None:
     network, train, valid, protocol = session(metrics=["mae", "corr"], training={"epochs": 2, "select": "corr"})
     protocol.score = lambda prediction, target: {"mae": 1.0, "corr": math.nan}

@@ -29,16 +29,26 @@ class Finite:
 
     def check(self, sums: Mapping[str, float], history: list[dict[str, Any]], epoch: int) -> None:
         """`sums`: the means of the terms in this epoch; `history`: the epochs before. RunError: which of all is not finite."""
-        for name, value in sums.items():
-            if not math.isfinite(value):
-                earlier = history[-1]["train"].get(name) if history else None
-                after = "" if earlier is None else f", after {earlier:.4g} in epoch {epoch - 1}"
-                raise RunError(f"{name} became {value} in epoch {epoch}{after}; {advice(self.train, self.training)}")
+        bad = [name for name, value in sums.items() if not math.isfinite(value)]
+        if bad:
+            name, *others = bad
+            earlier = history[-1]["train"].get(name) if history else None
+            after = "" if earlier is None else f", after {earlier:.4g} in epoch {epoch - 1}"
+            terms = [each for each in others if not each.startswith("gradient.")]  # which of them was the first is not known
+            so = f", and so did {', '.join(terms[:3])}{', ...' * (len(terms) > 3)}" if terms else ""
+            raise RunError(f"{name} became {sums[name]} in epoch {epoch}{after}{so}; {self._alone(bad)}{advice(self.train, self.training)}")
         held = self._held()
         lost = [name for name, fine in zip(held, _finite(held.values()), strict=True) if not fine]
         if lost:
             more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
             raise RunError(f"{lost[0]}{more} became NaN or infinite in epoch {epoch}, with finite losses; {advice(self.train, self.training)}")
+
+    def _alone(self, bad: Iterable[str]) -> str:
+        """What to look at first where the loss of a batch of one may be what is not finite."""
+        losses = dict.fromkeys(name.partition(".")[0] for name in bad if name.partition(".")[0] in self.network.losses)
+        if not losses or self.train.size % self.training.batch_size != 1:
+            return ""
+        return f"one batch of each epoch has one sample: does `mmbench test` find {' and '.join(losses)} finite there? Else "
 
     def _held(self) -> dict[str, Tensor]:
         buffers = dict(self.network.named_buffers())
