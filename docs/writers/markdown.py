@@ -9,7 +9,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
+LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 WRITTEN = "<!-- Written by docs/generate.py from "
 
 
@@ -78,9 +78,9 @@ def relinked(text: str, source: Path, page: Path) -> str:
 
 
 def page_of(file: Path) -> Path | None:
-    """The page that shows a file of the repository, where there is one."""
+    """The page that shows a file of the repository, or the picture that it is, where there is one."""
     if file == ROOT / "README.md":
         return DOCS / "index.md"
     if file.name == "README.md" and file.parent.parent == ROOT / "plugins":
         return DOCS / "methods" / f"{file.parent.name}.md"
-    return file if file.is_relative_to(DOCS) and file.suffix == ".md" else None
+    return file if file.is_relative_to(DOCS) and file.suffix in (".md", ".svg") else None
