@@ -31,9 +31,12 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
         if os.path.isfile(candidate):  # of a name that no file can have, such as one that is too long, a `Path` raises
             return candidate
     known = sorted(file.stem for file in shipped("configs").glob("*.yaml"))
-    close = difflib.get_close_matches(path.stem, known, 1)
-    begun = [each for each in known if each.startswith(f"{path.stem}_")]  # of a model alone, those for each data set
-    hint = f"Did you mean {' or '.join(map(repr, begun or close))}?" if begun or close else f"Shipped: {', '.join(known)}."
+    if os.path.isdir(path):
+        raise ConfigError(f"config {str(name)!r} is a folder; name a .yaml file. Of a folder of runs, mmbench report prints the tables")
+    own, stem = f"{name}.yaml", path.stem.lower()
+    begun = [own] if os.path.isfile(own) else [each for each in known if each.startswith(f"{stem}_")]  # of a model alone, those for each data set
+    close = begun or difflib.get_close_matches(stem, known, 1)
+    hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else f"Shipped: {', '.join(known)}."
     raise ConfigError(f"config {str(name)!r} is neither a file nor the name of a shipped config. {hint}")
 
 
@@ -108,6 +111,8 @@ def assign(document: Document, key: str, value: Any, mark: Mark) -> None:
     """Set the dotted `key` of a document in place. A list's items go by position, or by their ``name``; null removes such an item."""
     place = str(mark)
     rest = key.split(".")
+    if rest[0] == "losses" and len(rest) > 1 and not document.value.get("losses"):
+        raise ConfigError(f"{place}: the config has no losses; add one, for example --set 'losses=[{{name: {rest[1]}}}]'")
     location: Location = ()
     parent: Any = None
     node: Any = document.value

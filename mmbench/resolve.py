@@ -422,6 +422,15 @@ def _message(item: Any, cls: type, location: Location) -> str:
         return f"unknown name {item['ctx']['tag']!r}; known: {item['ctx']['expected_tags']}"
     if kind == "union_tag_not_found":
         return "must be a mapping with a 'name'"
+    if kind in ("list_type", "tuple_type"):
+        text = "must be a list" + (f", such as [{item['input']}]" if isinstance(item["input"], str | int | float) else "")
+    elif kind in ("model_type", "model_attributes_type", "dict_type"):
+        named = isinstance(item["input"], str) and "name" in _fields(cls, location)
+        text = "must be a mapping of keys to values" + (f", such as {{name: {item['input']}}}" if named else "")
+    elif kind in ("bool_type", "bool_parsing"):
+        text = "must be true or false"
+    elif kind == "string_pattern_mismatch" and location == ("name",):
+        text = "must be up to 100 letters from a to z, digits, '.', '_' and '-'; without this key it is the name of the file"
     text = text.removeprefix("Value error, ").removeprefix("Input ").replace("should", "must", 1)
     shown = repr(item["input"])
     return f"{text} (got {shown if len(shown) <= 60 else shown[:57] + '...'})"

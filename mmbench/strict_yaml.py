@@ -97,7 +97,8 @@ def parse(text: str, source: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}") from None
+        tab = "; indent with spaces" if "'\\t'" in str(error.problem) else ""
+        raise ConfigError(f"{place}: not valid YAML: {error.problem or error.context}{tab}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:

@@ -131,6 +131,38 @@ def test_mistakes_on_the_command_line(mmbench) -> None:
     assert "seed 1 is given twice" in error(mmbench("run", "floor.yaml", "--seeds", "1,1", code=2))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("rum floor.yaml", "No such command 'rum'. Did you mean 'run'?"),
+        ("floor.yaml", "Did you mean 'mmbench run floor.yaml'?"),
+        ("quickstart", "Did you mean 'mmbench run quickstart'?"),
+        ("help", "Did you mean '--help'?"),
+        ("check .", "config '.' is a folder; name a .yaml file"),
+        ("check floor", "Did you mean 'floor.yaml'?"),
+        ("check QUICKSTART", "Did you mean 'quickstart'?"),
+        ("check floor.yaml --epochs 3", "No such option '--epochs'. Keys of the config are given as --set KEY=VALUE."),
+        ("check floor.yaml --set data.modalities=[text, audio]", "A value with spaces stands in quotation marks"),
+        (
+            "check floor.yaml --set losses.cmd.weight=1",
+            "--set losses.cmd.weight=1: the config has no losses; add one, for example --set 'losses=[{name",
+        ),
+        ("data check MOSI", "nor a file. Did you mean 'mosi'?"),
+        ("check tab.yaml", "found character '\\t' that cannot start any token; indent with spaces"),
+        ("figure", "Choose from:\n    curves,\n"),
+    ],
+)
+def test_likely_mistakes_have_the_next_step(line: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    (tmp_path / "floor.yaml").write_text(FLOOR)
+    (tmp_path / "tab.yaml").write_text("data:\n\tname: mosi\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["mmbench", *line.split(" ")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
 def test_data_that_are_missing_or_damaged_end_with_code_3(mmbench) -> None:
     (mmbench.folder / "real.yaml").write_text(FLOOR.replace(", features: aligned, simulated: true, samples: 90", ""))
     done = mmbench("run", "real.yaml", code=3)

@@ -60,6 +60,11 @@ class Verbs(click.Group):
         command.help = command.help or VERBS[name][:1].upper() + VERBS[name][1:] + "."
         return command  # type: ignore[no-any-return]
 
+    def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS:
+            raise click.UsageError(f"No such command {args[0]!r}. {_meant(args[0])}", context)
+        return super().resolve_command(context, args)
+
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
         """The verbs, without importing them."""
         if incomplete.startswith("-"):
@@ -69,6 +74,29 @@ class Verbs(click.Group):
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
+
+
+def _meant(name: str) -> str:
+    """What somebody wanted who took this for a command."""
+    import difflib
+
+    from mmbench.files import shipped
+
+    if name.endswith((".yaml", ".yml")) or (shipped("configs") / f"{name}.yaml").is_file():
+        return f"Did you mean 'mmbench run {name}'?"
+    close = [f"--{name}"] if name in ("help", "version") else difflib.get_close_matches(name.lower(), VERBS, 1)
+    return f"Did you mean {close[0]!r}?" if close else f"There are {', '.join(VERBS)}."
+
+
+def _hint(error: click.ClickException) -> str:
+    """Of words that a command does not know: how values of a config are given, where it takes them."""
+    if not isinstance(error, click.UsageError) or error.ctx is None or not any("--set" in parameter.opts for parameter in error.ctx.command.params):
+        return ""
+    if isinstance(error, click.NoSuchOption) and not error.possibilities:
+        return " Keys of the config are given as --set KEY=VALUE."
+    if error.message.startswith("Got unexpected extra argument") and "--set" in sys.argv:
+        return ". A value with spaces stands in quotation marks, and none around '=': --set 'data.modalities=[text, audio]'"
+    return ""
 
 
 @click.group(cls=Verbs, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -93,7 +121,7 @@ def main() -> None:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
-        click.echo(shown(text.getvalue()), err=True, nl=False)
+        click.echo(shown(text.getvalue().expandtabs(4).rstrip("\n") + _hint(error)), err=True)
         sys.exit(error.exit_code)
     except click.Abort:
         sys.exit(130)

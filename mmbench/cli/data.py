@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,9 @@ def _config(what: str, name: str | None, overrides: tuple[str, ...]) -> Any:
     values: dict[str, Any] = {"name": name or what}
     if not is_name or name is not None:
         if not Path(what).exists():
-            raise ConfigError(f"{what} is neither a data set ({', '.join(list_manifests())}) nor a file")
+            close = difflib.get_close_matches(what.lower(), list_manifests(), 1)
+            hint = f". Did you mean {close[0]!r}?" if close else ""
+            raise ConfigError(f"{what} is neither a data set ({', '.join(list_manifests())}) nor a file{hint}")
         if name is None:
             raise ConfigError(f"{what}: which data set is it meant to be? Add --as with one of {', '.join(list_manifests())}")
         values["path"] = what

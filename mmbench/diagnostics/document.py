@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -80,8 +81,13 @@ def robustness(run: OpenRun, frames: Mapping[str, Frames], draws: int, scores: M
                 )
                 found = [altered_scores(run, change) for change in changes]
                 mean = {key: fmean(score[key] for score in found) for key in scores}
-                sd = {key: stdev(score[key] for score in found) if draws > 1 else float("nan") for key in scores}
+                sd = {key: _spread([score[key] for score in found]) for key in scores}
                 yield {"kind": kind, "modality": group, "rate": rate, "scores": mean, "sd": sd, "draws": draws}
+
+
+def _spread(values: list[float]) -> float:
+    """Sample standard deviation; NaN of one value, or where one is NaN, as the correlation of a constant is."""
+    return stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else math.nan
 
 
 def probes(run: OpenRun, untrained: Network, data_root: Path | None) -> dict[str, Any]:

@@ -137,6 +137,12 @@ def test_robustness_has_every_rate(document) -> None:
     assert all(sd > 0 for sd in sds)
 
 
+def test_a_score_that_is_not_a_number_has_no_spread() -> None:
+    assert math.isnan(documents._spread([0.5, math.nan]))
+    assert math.isnan(documents._spread([0.5]))
+    assert documents._spread([0.0, 1.0]) == pytest.approx(0.5**0.5)
+
+
 def test_gaps_before_and_after(document, opened) -> None:
     found, before = represent(opened), represent(opened, network=opened.untrained())
     for field in ("encoded", "common", "unique"):
