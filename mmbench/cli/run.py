@@ -52,6 +52,7 @@ def command(
     from mmbench.resolve import load
     from mmbench.results.tables import summary
     from mmbench.runner import encoder_runs, make_plan, prepare
+    from mmbench.sources import changed
     from mmbench.tracking import choose
 
     display, events = display_of(quiet, as_json)
@@ -67,6 +68,8 @@ def command(
         for line in plan.parts:
             say(line)
         say(f"{plan.folder}: {len(requests)} runs to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
+        for line in changed(plan):
+            say(f"warning: {line}", err=True)
         if events:
             events.tell("plan", folder=plan.folder, to_do=len(requests), done=done, failed=failed)
         need_torch()

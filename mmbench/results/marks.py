@@ -17,6 +17,7 @@ import numpy as np
 
 from mmbench.component import Metric
 from mmbench.errors import MmbenchError
+from mmbench.sources import recorded_sources
 
 FEW = 200
 """Draws for a score that is evaluated anew on each of them (those of plugins): thousands would take minutes for what is a mark."""
@@ -163,10 +164,13 @@ def environments(rows: Sequence[Row]) -> list[str]:
     devices: dict[str, dict[str, None]] = defaultdict(dict)
     versions: dict[str, dict[str, None]] = defaultdict(dict)
     numbers: dict[str, dict[str, None]] = defaultdict(dict)
+    plugins: dict[str, dict[str, dict[str, None]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         for record in (record for runs in row.finished.values() for record in runs):
             environment = record.environment
             numbers[f"numbers {record.numbers}"][row.name] = None
+            for package, source in recorded_sources(environment).items():
+                plugins[package][source][row.name] = None
             packages = environment.get("packages")
             release = packages.get("mmbench") if isinstance(packages, dict) else None
             device, version = environment.get("device_name"), str(environment.get("git") or release or "")
@@ -181,6 +185,9 @@ def environments(rows: Sequence[Row]) -> list[str]:
         notes.append(f"the same config came to other numbers when some runs were made; --rerun all makes those anew: {told(numbers)}")
     if len(versions) > 1:
         notes.append(f"runs were made by different versions of the code, so that times and scores may differ for that alone: {told(versions)}")
+    for package, sources in plugins.items():
+        if len(sources) > 1:
+            notes.append(f"the code of {package} was changed between runs; --rerun all makes them anew: {told(sources)}")
     return notes
 
 

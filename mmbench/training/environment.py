@@ -11,6 +11,7 @@ import torch
 from mmbench.checkout import commit
 from mmbench.errors import RunError
 from mmbench.resolve import Resolved
+from mmbench.sources import sources
 
 
 def choose_device(name: str) -> torch.device:
@@ -32,6 +33,7 @@ def environment(resolved: Resolved, device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: version for name, version in installed.items() if version},
         "components": {f"{choice.entry.component.kind} {choice.entry.key}": choice.entry.version for choice in used},
+        "sources": sources(resolved),
         "git": commit(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine(),

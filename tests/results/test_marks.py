@@ -167,6 +167,14 @@ def test_devices_and_versions_are_noted_where_they_differ(tmp_path: Path) -> Non
     )
 
 
+def test_code_of_a_plugin_that_was_edited_between_seeds_is_noted(tmp_path: Path) -> None:
+    for seed, source in ((1, "a1"), (2, "a1"), (3, "b2")):
+        make_run(tmp_path, "misa", seed=seed, environment={"sources": {"mmbench_mine": source}})
+    make_run(tmp_path, "mult", environment={"sources": {"mmbench_other": "c3"}})
+    notes = build_tables(find_runs(tmp_path), draws=0)[0].notes
+    assert "the code of mmbench_mine was changed between runs; --rerun all makes them anew: a1 (misa); b2 (misa)" in notes
+
+
 @pytest.mark.parametrize("value", [3, ["x"], {"mmbench": 3}, None])
 def test_a_strange_environment_is_no_traceback(tmp_path: Path, value: Any) -> None:
     make_run(tmp_path, "misa", environment={"device_name": value, "git": value, "packages": value})
