@@ -110,8 +110,8 @@ def queued_elsewhere(requests: Sequence[RunRequest], executor: str) -> Iterator[
         first, number = notes[0], len(notes)
         runs, them = ("1 run is", "it") if number == 1 else (f"{number} runs are", "them")
         yield (
-            f"{runs} queued elsewhere ({first}{' and others' * (number > 1)}); {executor} executes {them} now. A job that comes later finds "
-            f"{them} done, or another's; cancel it if it is not wanted"
+            f"{runs} queued elsewhere ({first}{' and others' * (number > 1)}); {executor} executes {them} now, and a job that comes to {them} later "
+            "passes over what is done"
         )
 
 

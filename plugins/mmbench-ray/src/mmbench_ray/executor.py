@@ -72,9 +72,13 @@ class RayExecutor:
         if self.stopping:
             return
         handed = self._found(watch.left.values())
+        if found := sum(len(one.runs) for one in handed):
+            _tell(f"{found} run{'s' * (found > 1)} of an earlier command; waited for")
         new = [run for run in watch.left.values() if not any(run.folder in one.runs for one in handed)]
         if new:
             handed.append(self._hand_out(new))
+            where = "this machine, and end with the command" if self.config.address is None else "the cluster, and go on if the command is killed"
+            _tell(f"{len(new)} run{'s' * (len(new) > 1)} on {where}; Ctrl-C stops them after their step")
         results: dict[Path, RunOutcome] = {}
         while any(one.runs for one in handed):
             began = time.monotonic()
@@ -190,7 +194,7 @@ class Handed:
             if status == "refused":
                 raise RunError(f"{reason}. The runs are stopped, and the same command goes on")
             if status == "note":
-                print(printable(f"{run.label}: {reason}"), file=sys.stderr)
+                _tell(f"{run.label}: {reason}")
             elif status in FINAL:
                 self._final[run.folder] = time.monotonic()
             elif self.runs.pop(run.folder) and (run.folder in results or status != "left"):
@@ -214,6 +218,23 @@ class Handed:
         self.runs.clear()
 
 
+def _tell(line: str) -> None:
+    """A line for the user beside the runs' own."""
+    print(printable(f"ray: {line}"), file=sys.stderr, flush=True)
+
+
+def _step(address: str | None) -> str:
+    """What to do where no cluster answers."""
+    if address is None:
+        return ""
+    if address == "auto":
+        return "; ray start --head makes this machine one, and without executor.address Ray is started for this command alone"
+    return "; ray status on its head says whether it is there" + (
+        "; one with a token (ray start has one where ~/.ray/auth_token is) wants export RAY_AUTH_MODE=token here"
+        * ("RAY_AUTH_MODE" not in os.environ)
+    )
+
+
 def connect(address: str | None) -> None:
     """Connect this process with a cluster, or start one, which ends with this process. ConfigError: it cannot be reached."""
     if ray.is_initialized():
@@ -230,7 +251,7 @@ def connect(address: str | None) -> None:
             ray.init(address=address, **quiet)
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = "starting Ray on this machine failed" if address is None else f"no Ray cluster answers at {address!r}"
-        raise ConfigError(f"executor.address: {where}: {one_line(error)[:400]}") from None
+        raise ConfigError(f"executor.address: {where}: {one_line(error)[:400]}{_step(address)}") from None
     finally:
         if main:
             signal.signal(signal.SIGTERM, before)  # Ray's would end this process without stopping the runs
