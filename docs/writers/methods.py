@@ -72,6 +72,7 @@ def _method(entry: Entry) -> str:
     notes = of_module.partition("\n\n")[2]
     if notes:
         text += "## Notes, and what differs elsewhere\n\n" + docstring(notes)
+    text += _reading(entry)
     if entry.load_config().model_fields:
         text += "## Options\n\n" + options(entry.load_config())
         text += "*Source* says where a default comes from; *our choice* is what no paper says.\n\n"
@@ -82,6 +83,17 @@ def _method(entry: Entry) -> str:
     if component.kind == "model":
         text += _published(component.name) + _measured(component.name)
     return text
+
+
+READING = re.compile(r"^## (How the papers? (?:is|are) read|Where the released code differs)$", re.MULTILINE)
+
+
+def _reading(entry: Entry) -> str:
+    """Where the README of its package says how equations are read, and what other code does otherwise."""
+    readme = ROOT / "plugins" / entry.distribution / "README.md"
+    titles = READING.findall(readme.read_text()) if readme.is_file() else []
+    links = [f"[{title}]({entry.distribution}.md#{title.lower().replace(' ', '-')})" for title in titles]
+    return f"More of the package: {', '.join(links)}.\n\n" if links else ""
 
 
 def _facts(entry: Entry) -> list[tuple[str, str]]:

@@ -155,7 +155,8 @@ class Homogeneity(AlignmentLoss):
     """L_homo: the pooled common features of all modalities get one distribution. Source: Eq. 10-12, B.6.
 
     The probabilistic distribution encoder (`pde`), which this loss owns, maps each modality's vectors by an MLP d→d→pde_dim with ReLU first.
-    `moments`: see `moment_distance`. `mmd`: see `mmbench_decalign.moments.mmd`. Both compare samples of a batch; a batch of one is legal.
+    `moments` = 1/(M(M-1)) Σ_{i<j} (‖μ_i-μ_j‖² + ‖Σ_i-Σ_j‖²_F + ‖Γ_i-Γ_j‖²), μ mean, Σ covariance over N, Γ mean cube of the standardised features.
+    `mmd` = 2/(M(M-1)) Σ_{i<j} E k(x, x') + E k(y, y') - 2 E k(x, y), k Gaussian. Both compare samples of a batch; a batch of one is legal.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("moments", "mmd")

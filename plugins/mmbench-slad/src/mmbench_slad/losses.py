@@ -169,8 +169,9 @@ class SladRepulsive(_Pairwise):
 class SladMultilabel(_Pairwise):
     """L_ml = 1/B Σ_i Σ_{j≠i} W_ij M_ij (-log exp(S_ij) / Σ_{k≠i} exp(S_ik)), summed over the pairs of modalities. Source: Eq. 19-21.
 
-    S as in `SladContrastive`; W and M: see `label_overlap`, of the rows (y_i^t, y_i^a). No gradient passes through them.
-    A batch of one gives 0. Diagnostics: `positives`, the mean Σ_j W_ij M_ij.
+    S: cosines over τ of the pooled invariant features. M_ij = 1[y_i · y_j > 0] of the sub-modal labels y_i, one of each modality, and
+    W_ij = |y_i ∩ y_j| / |y_i| · 1 / (1 + |y_i| - |y_i ∩ y_j|), where |y| counts the labels that are not zero and ∩ keeps those of one sign.
+    No gradient passes through W and M. A batch of one gives 0. Diagnostics: `positives`, the mean Σ_j W_ij M_ij.
     """
 
     terms: ClassVar[tuple[str, ...]] = ("multilabel",)

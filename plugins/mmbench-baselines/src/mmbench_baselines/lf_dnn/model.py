@@ -1,6 +1,6 @@
 """The backbone `lf_dnn`.
 
-Differs from the widely used implementation: padding takes no part (see `subnets`).
+Differs from the widely used implementation: padding takes no part (there, the LSTM reads on into it).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class LFDNN(FusionModel):
     """[h_1; h_2; ...] → dropout → two layers Linear, ReLU → Linear, with h_m the vector of one modality.
 
     Inputs: features (B, T_m, D_m). Prediction: (B,) for regression, (B, classes) logits. `encoded`: the vectors h_m. `fused` (B, F): the
-    second layer. Source: the late fusion of Williams et al. (2018), with the networks of `subnets`, as MMSA builds it.
+    second layer. Source: the late fusion of Williams et al. (2018), with the networks of TFN, as MMSA builds it.
     """
 
     def __init__(self, inputs: InputSpec, config: LFDNNConfig):

@@ -1,7 +1,7 @@
 """The backbone `lmf`.
 
 Differs from the widely used implementation: the fusion weights and their bias are trained with all else (there the optimiser never gets
-them), and padding takes no part (see `subnets`).
+them), and padding takes no part (there, the LSTM reads on into it).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The backbone `tfn`.
 
-Differs from the widely used implementation: padding takes no part (see `subnets`), predictions are squashed to the data set's own label
-range (there to [-3, 3], on CH-SIMS too), and the outer product runs over whatever modalities there are.
+Differs from the widely used implementation: padding takes no part (there, the LSTM reads on into it), predictions are squashed to the data set's
+own label range (there to [-3, 3], on CH-SIMS too), and the outer product runs over whatever modalities there are.
 """
 
 from __future__ import annotations
