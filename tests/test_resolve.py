@@ -81,6 +81,7 @@ seeds: [1, 2, 1]
         ("name: mosi", "name: mosy", "data.name: "),
         ("[text, audio]", "[text, smell]", "data.modalities.1: mosi has no modality 'smell'"),
         ("[text, audio]", "[text, text]", "data.modalities: must name at least one modality, each once"),
+        ("[text, audio]", "'text, audio'", "data.modalities: must be a list, such as [text, audio]"),
         ("[text, audio]", "[]", "data.modalities: must name at least one modality"),
         ("epochs: 3", "select: wacc", "training.select: 'wacc' is none of this experiment's metrics: loss, mae"),
         ("epochs: 3", "task_loss: cross_entropy", "training.task_loss: 'cross_entropy' does not suit mosi"),
