@@ -56,8 +56,9 @@ def check_data(record: RunRecord, dataset: Dataset) -> None:
     if record.data.get("fingerprint") != dataset.fingerprint:
         problems.append(f"the data's fingerprint is {dataset.fingerprint[:12]}, the run's is {str(record.data.get('fingerprint'))[:12]}")
     if problems:
-        where = dataset.record["source"]
+        where, known = dataset.record["source"], record.data.get("sha256")
+        file = f"the file that it was trained on{f' (sha256 {known})' if known else ''}"
         raise DataError(
             f"{record.folder}: the data at {where} are not those of this run: {'; '.join(problems)}. "
-            "Name the file that it was trained on with --set data.path=..., or run it anew with this version"
+            f"Name {file} with --set data.path=..., or run it anew with this version"
         )

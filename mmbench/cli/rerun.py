@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from mmbench.runner import Plan
 
 ADVICE = "choose another folder with --out"
+RUNS = Path("runs")
+"""Where rows are looked for whose folder is not there."""
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def command(
     from mmbench.runner import encoder_runs, prepare
 
     display, events = display_of(quiet, as_json)
-    records = _finished(run)
+    records, damaged = _finished(run)
     place = out or _beside(records[0], run)
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     repetitions = [_repetition(record, place, data_root, overrides, device) for record in records]
@@ -103,38 +108,77 @@ def command(
         else:
             _show(each.record, new, comparison)
     if not events:
-        say(f"{same} of {len(repetitions)} runs came to the same scores.")
-    if same < len(repetitions):
+        say(f"{same} of {len(records) + damaged} runs came to the same scores." + f" {damaged} could not be read." * bool(damaged))
+    if same < len(records) + damaged:
         sys.exit(1)
 
 
-def _finished(run: Path) -> list[RunRecord]:
-    """The run, or every finished run of the configuration; a line for each that is not. ConfigError: none, or of several configurations."""
-    from mmbench.results.formats import clean
-    from mmbench.results.runs import find_runs
+def _finished(run: Path) -> tuple[list[RunRecord], int]:
+    """The run, or every finished run of the configuration, and how many are damaged; a line for each that is not finished.
 
-    records = find_runs(run)
-    if len(labels := list(dict.fromkeys(f"{record.experiment}/{record.label}" for record in records))) > 1:
-        example = f"{run / records[0].folder.relative_to(run.resolve()).parent}"
-        raise ConfigError(f"{run}: holds {len(labels)} configurations; choose one of them, for example mmbench rerun {example}")
+    ConfigError: none, or of several configurations.
+    """
+    from mmbench.results.formats import clean
+
+    records = _runs(run)
+    if (several := len({(record.experiment, record.label) for record in records})) > 1:
+        raise ConfigError(f"{run}: holds {several} configurations; choose one of them, for example mmbench rerun {_examples(records)}")
     done = [record for record in records if record.status == "done"]
     for record in records:
         if record not in done:
-            say(f"left out: {record.folder}: {record.status}" + f" ({clean(record.reason)})" * bool(record.reason), err=True)
+            say(f"left out: {_near(record.folder)}: {record.status}" + f" ({clean(record.reason)})" * bool(record.reason), err=True)
     if not done:
         raise ConfigError(f"{run}: no run here is done, so there is nothing to compare with")
-    return done
+    return done, sum(record.status == "damaged" for record in records)
+
+
+def _runs(run: Path) -> list[RunRecord]:
+    """The runs of a folder. ConfigError: it is none; says which folder may be meant."""
+    import tarfile
+    import zipfile
+
+    from mmbench.results.runs import find_runs
+
+    if run.is_file():
+        if tarfile.is_tarfile(run) or zipfile.is_zipfile(run):
+            raise ConfigError(f"{run}: is an archive; unpack it, and name the folder that comes out of it")
+        if (run.parent / "result.json").is_file():
+            raise ConfigError(f"{run}: is a file; the run is the folder: mmbench rerun {run.parent}")
+    place = run.parent if run.parent != Path() and run.parent.is_dir() else RUNS
+    if not run.exists() and place.is_dir():
+        known = find_runs(place)
+        meant = [record for record in known if run.name in (record.name, record.experiment) or record.label.startswith(run.name)]
+        raise ConfigError(
+            f"{run}: there is no such folder. Rows are the folders below {place}, for example mmbench rerun {_examples(meant or known)}"
+        )
+    return find_runs(run)
+
+
+def _examples(records: Sequence[RunRecord]) -> str:
+    """Some configurations by their folders and names in tables, methods before floors."""
+    found = {}
+    for record in sorted(records, key=lambda record: record.floor):
+        found[record.folder.parent if record.seed is not None else record.folder] = record.title
+    more = f", and {len(found) - MOST_NAMED} more: mmbench status" * (len(found) > MOST_NAMED)
+    return ", ".join(f"{_near(folder)} ({name})" for folder, name in islice(found.items(), MOST_NAMED)) + more
+
+
+def _near(folder: Path) -> Path:
+    """The folder as seen from the working directory, where it is below that."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _beside(record: RunRecord, run: Path) -> Path:
-    """``runs-rerun`` for a run in ``runs``, or ``seed-1-rerun`` for a run folder on its own."""
+    """``runs-rerun`` for a run in ``runs``, or ``seed-1-rerun`` for a run folder on its own; for an experiment right in the working directory,
+    ``<experiment>-rerun`` there, since nobody looks beside that."""
     folder = record.folder
     whole = (folder.parent.parent.name, folder.parent.name) == (record.experiment, record.label)
     top = folder.parents[2] if whole else folder if run.resolve() == folder else run.resolve()
+    if whole and top == Path.cwd() and top.name != RUNS.name:
+        top = folder.parents[1]
     if not top.name:
         raise ConfigError(f"{run}: there is no place beside {top}; choose a folder with --out")
-    place = top.with_name(f"{top.name}-rerun")
-    return place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place
+    return _near(top.with_name(f"{top.name}-rerun"))
 
 
 def _repetition(record: RunRecord, place: Path, data_root: Path | None, overrides: tuple[str, ...], device: str) -> Repetition:
@@ -147,6 +191,8 @@ def _repetition(record: RunRecord, place: Path, data_root: Path | None, override
 
     if not intact(record, "config.yaml").is_file():
         raise DataError(f"{record.folder / 'config.yaml'}: there is no such file, so nobody knows what to run again")
+    if absent := _absent(record):
+        raise ConfigError(f"{record.folder}: was made with {absent}, which is not installed here; mmbench plugins lists what is")
     elsewhere = [override for override in overrides if override.startswith("executor.")]
     data = [override for override in overrides if override not in elsewhere]
     plan = make_plan([resolve_again(record.folder, data, data_root, elsewhere)], place, data_root, device)
@@ -158,10 +204,20 @@ def _repetition(record: RunRecord, place: Path, data_root: Path | None, override
     return found
 
 
+def _absent(record: RunRecord) -> str:
+    """The distributions of a run's components that are not here, with their versions."""
+    from mmbench.plugins import catalogue
+
+    here = {plugin.distribution for plugin in catalogue().plugins}
+    used = record.environment.get("components")
+    made = {key.partition(" ")[2].partition("/")[0]: version for key, version in (used.items() if isinstance(used, dict) else ())}
+    return ", ".join(f"{name} {version}" for name, version in made.items() if name and name not in here)
+
+
 def _show(old: RunRecord, new: RunRecord, comparison: Comparison | None) -> None:
     from tabulate import tabulate
 
-    say(f"{old.title} seed {old.seed}: {old.folder} and {new.folder}")
+    say(f"{old.title} seed {old.seed}: {_near(old.folder)} and {_near(new.folder)}")
     if comparison is None:
         say(f"  not repeated: {new.status}" + f" ({new.reason})" * bool(new.reason) + "\n")
         return

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmbench.component import Metric
+from mmbench.errors import DataError
 from mmbench.results.cells import Column
 from mmbench.results.predictions import NAME, read_predictions
 from mmbench.results.runs import RunRecord, intact
@@ -57,7 +58,7 @@ class Comparison:
 
 
 def compare_runs(old: RunRecord, new: RunRecord, metrics: Mapping[str, Metric]) -> Comparison:
-    """Set a finished run beside its repetition. DataError: stored predictions cannot be read."""
+    """Set a finished run beside its repetition; predictions that cannot be read are told of in their place."""
     before, after = old.metrics["test"], new.metrics["test"]
     keys = dict.fromkeys((*before, *after))
     scores = tuple(Score(column(key, metrics), before.get(key, math.nan), after.get(key, math.nan)) for key in keys)
@@ -93,7 +94,10 @@ def _flat(environment: Mapping[str, object]) -> dict[str, object]:
 
 
 def _predictions(old: RunRecord, new: RunRecord) -> str:
-    before, after = (read_predictions(intact(record, NAME)) for record in (old, new))
+    try:
+        before, after = (read_predictions(intact(record, NAME)) for record in (old, new))
+    except DataError as error:
+        return f"predictions not compared: {error}"
     if before.keys() != after.keys() or any(before[split][0] != after[split][0] for split in before):
         return "predictions of other samples"
     if all(before[split][2].tobytes() == after[split][2].tobytes() for split in before):

@@ -108,7 +108,7 @@ def read_result(folder: Path, known: dict[bytes, Any] | None = None) -> RunRecor
         step = f"mmbench{_writer(document)} wrote it: read it with that version, or update" if newer else "is it a result of mmbench?"
         raise DataError(f"{path}: has schema_version {version!r:.40}; mmbench {__version__} reads {SCHEMA_VERSION}. {step}")
     if not sealed(document):
-        raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); mmbench run does this run anew")
+        raise DataError(f"{path}: is not as it was written (a damaged disk, or edited by hand); copy it again, or mmbench run does this run anew")
     values: dict[str, Any] = {key: checked(path, key, document[key], kind) for key, kind in KINDS.items() if document.get(key) is not None}
     if known is not None:
         values |= {key: known.setdefault(marshal.dumps(values[key], 2), values[key]) for key in ("data", "environment") if key in values}
@@ -132,7 +132,9 @@ def intact(record: RunRecord, name: str) -> Path:
     path = record.folder / name
     known = record.files.get(name)
     if record.status == "done" and known is not None and path.is_file() and file_digest(path) != known:
-        raise DataError(f"{path}: is not as the run wrote it (a damaged disk, or edited by hand); run this seed anew with --rerun all")
+        raise DataError(
+            f"{path}: is not as the run wrote it (a damaged disk, or edited by hand); copy it again, or run this seed anew with --rerun all"
+        )
     return path
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -59,11 +61,16 @@ def test_predictions_that_differ_are_measured(tmp_path: Path) -> None:
     old = read_run(make_run(tmp_path / "old", prediction=TARGET * np.float32(0.5)))
     new = read_run(make_run(tmp_path / "new", prediction=TARGET * np.float32(0.5) + np.float32([0, 0, 0.25, 0, 0, 0, 0, 0])))
     assert compare_runs(old, new, known_metrics([old])).predictions == "predictions differ by up to 0.25"
+    (old.folder / "predictions.csv.gz").unlink()
+    found = compare_runs(old, new, known_metrics([old]))
+    assert found.predictions.startswith("predictions not compared: ")
+    assert found.predictions.endswith("there are no stored predictions")
+    assert found.scores
 
 
-def test_mistakes_have_one_clear_error(tmp_path: Path) -> None:
+def test_mistakes_have_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="there is no such folder"):
-        rerun_of(tmp_path / "none")
+        rerun_of(tmp_path / "none" / "none")
     run = make_run(tmp_path / "runs", "misa")
     (run / "config.yaml").write_text("name: [")
     with pytest.raises(ConfigError, match=r"config.yaml:1:8: not valid YAML"):
@@ -71,8 +78,23 @@ def test_mistakes_have_one_clear_error(tmp_path: Path) -> None:
     (run / "config.yaml").unlink()
     with pytest.raises(DataError, match="nobody knows what to run again"):
         rerun_of(run)
+    with tarfile.open(tmp_path / "sent.tar.gz", "w:gz") as archive:
+        archive.add(run, run.name)
+    with pytest.raises(ConfigError, match="is an archive; unpack it"):
+        rerun_of(tmp_path / "sent.tar.gz")
+    with pytest.raises(ConfigError, match=f"is a file; the run is the folder: mmbench rerun {run}"):
+        rerun_of(run / "result.json")
+    make_run(tmp_path / "runs", "constant", floor=True)
+    monkeypatch.chdir(tmp_path)
+    place = run.parent.relative_to(tmp_path)
+    for name in ("misa", str(place)[:-2], str(run.parent / "seed-7"), "runs/none"):
+        with pytest.raises(ConfigError, match=rf"there is no such folder. Rows are .*, for example mmbench rerun {place} \(misa\)"):
+            rerun_of(name)
+    other = make_run(tmp_path / "sent", "mine", environment={"components": {"model mmbench-mine/gate": "0.3"}})
+    with pytest.raises(ConfigError, match=r"was made with mmbench-mine 0.3, which is not installed here"):
+        rerun_of(other)
     make_run(tmp_path / "runs", "tfn", status="failed")
-    with pytest.raises(ConfigError, match=f"holds 2 configurations; choose one of them, for example mmbench rerun {tmp_path}/runs/demo/"):
+    with pytest.raises(ConfigError, match="holds 3 configurations; choose one of them, for example mmbench rerun runs/demo/"):
         rerun_of(tmp_path / "runs")
     with pytest.raises(ConfigError, match="no run here is done, so there is nothing to compare with"):
         rerun_of(next((tmp_path / "runs" / "demo").glob("tfn-*")))
@@ -81,7 +103,7 @@ def test_mistakes_have_one_clear_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
-def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "floor.yaml").write_text(FLOOR)
     environment = {**os.environ, "MMBENCH_CACHE": os.environ.get("MMBENCH_CACHE", str(tmp_path / "cache"))}
 
@@ -116,6 +138,14 @@ def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path) -> No
     assert (told["event"], told["status"], told["same"], told["bit_identical"]) == ("comparison", "done", False, True)
     assert [score["score"] for score in told["scores"] if not score["same"]] == ["mae"]
     assert mmbench("rerun", f"{part}/seed-1", "--quiet", code=1) == "\n".join(said.splitlines()[2:]) + "\n"
+    (folder / "seed-2").mkdir()
+    (folder / "seed-2" / "result.json").write_text("{")
+    shutil.copytree(folder, tmp_path / "desk" / "floor" / folder.name)
+    monkeypatch.chdir(tmp_path / "desk")
+    done = CliRunner().invoke(rerun.command, ["floor", "--out", "../runs-rerun"])
+    assert done.exit_code == 1
+    assert "0 of 2 runs came to the same scores. 1 could not be read." in done.output
+    assert rerun._beside(read_run(Path("floor", folder.name, "seed-1").resolve()), Path("floor")) == Path("floor-rerun")
     result["data"]["fingerprint"] = "0" * 64
     path.write_text(json.dumps(result))
     assert "are not those of this run: the data's fingerprint is" in mmbench("rerun", f"{part}/seed-1", code=3)
