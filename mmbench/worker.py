@@ -224,7 +224,13 @@ def _reason(error: Exception | SystemExit) -> str:
     if "torch.use_deterministic_algorithms" in str(error):
         reason = one_line(error).partition(", but you set")[0][:300]
         return f"training.deterministic: {reason}; choose another method or device, or set it to false: its numbers may then differ from run to run"
-    return one_line(error)[:500]
+    return one_line(error)[:500] + _place(error)
+
+
+def _place(error: BaseException) -> str:
+    """Where in a component it was raised, or what of it called torch; its whole way stands in the log."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if "-packages/torch/" not in frame.filename]
+    return f" ({Path(own[-1].filename).name}, line {own[-1].lineno}, in {own[-1].name}; the traceback is in the run's log.txt)" if own else ""
 
 
 def _identity(resolved: Any, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from mmbench.training.network import Network, weight_at  # noqa: E402
 from mmbench.training.optim import Schedule, build_optimizer  # noqa: E402
 from mmbench.training.seeds import derive, in_buckets, order  # noqa: E402
 from mmbench.training.tensors import TensorSplit, extent  # noqa: E402
+from mmbench.worker import _reason  # noqa: E402
 
 CPU = torch.device("cpu")
 LOSSES = [{"name": "pull", "weight": {"near": 0.1, "far": 0.05}}, {"name": "unimodal", "weight": 0.2}]
@@ -211,10 +213,19 @@ def test_a_loss_that_is_not_finite_for_one_sample_is_named_with_that_sample(sess
     network, train, *rest = session(losses=LOSSES, training={"batch_size": 6})  # 37 samples
     forward = lambda self, _, batch: dict.fromkeys(self.terms, self.scale / (len(batch.index) - 1))  # noqa: E731
     monkeypatch.setattr(type(network.losses["pull"]), "forward", forward)
-    with pytest.raises(
-        RunError, match=r"and so did .*one batch of each epoch has one sample: does `mmbench test` find pull finite"
-    ):
+    with pytest.raises(RunError, match=r"and so did .*one batch of each epoch has one sample: does `mmbench test` find pull finite"):
         fit(network, train, *rest)
+
+
+def test_an_exception_in_a_component_is_told_with_its_place(session, monkeypatch) -> None:
+    network, train, *_ = session(losses=LOSSES)
+    monkeypatch.setattr(type(network.losses["pull"]), "forward", lambda *_: torch.nn.Linear(2, 2)(torch.zeros(3)))
+    batch = train.batch(torch.arange(4))
+    with pytest.raises(RuntimeError) as raised:
+        network.terms(network(batch), batch, 1)
+    assert re.search(
+        r"RuntimeError: .*shapes.* \(test_training.py, line \d+, in <lambda>; the traceback is in the run's log.txt\)$", _reason(raised.value)
+    )
 
 
 def test_a_selection_metric_that_is_never_finite_fails_the_run(session) -> None:
