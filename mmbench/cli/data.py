@@ -127,14 +127,19 @@ def simulate(name: str, samples: int | None, seed: int | None, features: str | N
 @click.option("--name", help="Name of the data set; default: the folder's.")
 def new(folder: Path, name: str | None) -> None:
     """Write a manifest for data of your own: a folder with label.csv, and recordings or features."""
-    from mmbench.data.own import write_manifest
+    from mmbench.data.audio import has_recordings
+    from mmbench.data.own import unmatched, write_manifest
 
     path, manifest = write_manifest(folder, name)
     kind = f"classes {', '.join(manifest.classes)}" if manifest.classes else "labels in [{:g}, {:g}]".format(*(manifest.label_range or (0, 0)))
     sizes = ", ".join(f"{split} {part.size}" for split, part in manifest.splits.items())
     say(f"{path}: {manifest.name}, {manifest.task}, {kind}; {', '.join(manifest.modalities)}; {sizes}")
     say(f"metrics: {', '.join(manifest.metrics)}")
+    for line in unmatched(folder, manifest):
+        say(f"notice: {line}")
     say(f"look at it with: mmbench data check {path}")
+    if has_recordings(folder):
+        say("make features of recordings with: mmbench extract FILE.yaml, which names the extractors (mmbench list extractor)")
     say(f"use it with: mmbench new config --data {path} --model NAME (mmbench list model)")
 
 

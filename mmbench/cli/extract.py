@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -68,9 +69,10 @@ def command(
             write_mmsa(written.store, path, plan.manifest)
             say(f"exported: {path}")
     if outcome.written:
-        say(f"train on it with --set data.path={outcome.written[0].store.folder.resolve()}")
+        name, place = (shlex.quote(str(each)) for each in (plan.data.name, outcome.written[0].store.folder.resolve()))
+        say(f"train on it with: mmbench new config --data {name} --model NAME --set data.path={place} (mmbench list model)")
     if outcome.failures:
-        _report_failures(outcome)
+        report_failures(outcome)
         sys.exit(1)
 
 
@@ -83,13 +85,16 @@ def _summary(outcome: Any) -> None:
         say(f"{key:<9}{extractor.done:>7}{extractor.cached:>8}{failed:>8}{frames}{extractor.seconds:>9.1f}")
 
 
-def _report_failures(outcome: Any) -> None:
-    failures = outcome.failures
-    for failure in failures[:_SHOWN]:
-        say(f"failed: {failure.clip}: {failure.modality}: {failure.reason}", err=True)
-    if len(failures) > _SHOWN:
-        say(f"failed: ... and {len(failures) - _SHOWN} more", err=True)
-    clips = len({failure.clip for failure in failures})
+def report_failures(outcome: Any) -> None:
+    """The clips that failed and why, a line for all modalities of a clip that failed alike."""
+    modalities: dict[tuple[str, str], list[str]] = {}  # a file that cannot be read fails for each modality of it
+    for failure in outcome.failures:
+        modalities.setdefault((failure.clip, failure.reason), []).append(failure.modality)
+    for (clip, reason), names in [*modalities.items()][:_SHOWN]:
+        say(f"failed: {clip}: {', '.join(names)}: {reason}", err=True)
+    if len(modalities) > _SHOWN:
+        say(f"failed: ... and {len(modalities) - _SHOWN} more", err=True)
+    clips = len({failure.clip for failure in outcome.failures})
     fate = "they are left out of the data set" if outcome.written else "no data set was written; --leave-out-failed writes it without them"
     say(f"{clips} of {len(outcome.clips)} clips failed, see {outcome.folder / 'failures.csv'}: {fate}", err=True)
 

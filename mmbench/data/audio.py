@@ -53,7 +53,7 @@ def open_waveforms(folder: Path, clips: Mapping[str, Sequence[str]], seconds: fl
     DataError: recordings that are missing, empty or unreadable (all of them in one error), or no library that reads them.
     """
     length = max(1, round(seconds * RATE))
-    found, missing = _find(folder, clips)
+    found, missing = find_recordings(folder, clips)
     if missing:
         readable = [recording.path for recording in found.values()]
         _refuse(folder, {**missing, **_unreadable(folder, readable, length)}, len(missing) + len(found))
@@ -67,7 +67,7 @@ def open_waveforms(folder: Path, clips: Mapping[str, Sequence[str]], seconds: fl
     return open_or_build(store_folder(digest, ["waveforms", VERSION, length]), build)
 
 
-def _find(folder: Path, clips: Mapping[str, Sequence[str]]) -> tuple[dict[str, Recording], dict[str, str]]:
+def find_recordings(folder: Path, clips: Mapping[str, Sequence[str]]) -> tuple[dict[str, Recording], dict[str, str]]:
     """Recordings by clip, and why others have none."""
     wanted = [clip for split in SPLITS for clip in clips[split]]
     files: dict[str, dict[str, Recording]] = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmbench import strict_yaml
 from mmbench.data import raw
-from mmbench.data.audio import PLACES, has_recordings
+from mmbench.data.audio import PLACES, SUFFIXES, find_recordings, has_recordings
 from mmbench.data.formats.folder import PLACES as FEATURE_PLACES
 from mmbench.data.formats.folder import may_have
 from mmbench.data.ids import fingerprint
@@ -30,15 +31,21 @@ _HEADER = """\
 def write_manifest(folder: Path, name: str | None = None) -> tuple[Path, Manifest]:
     """Write ``dataset.yaml`` into a folder with ``label.csv``. ConfigError: it is there already, or the name cannot be one; DataError: the table."""
     path = folder / FILE
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {'is a file' if folder.exists() else 'there is no such folder'}; name the folder that holds {raw.LABELS}")
     if not (folder / raw.LABELS).is_file():
         raise DataError(f"{folder}: has no {raw.LABELS}; it needs the columns video_id, clip_id, text, mode, and label or annotation")
     if path.exists():
         raise ConfigError(f"{path}: is there already and is not written over; remove it first if it is to be made anew")
     name = _name(folder, name)
     header, rows = raw.table(folder / raw.LABELS)
+    raw.require(folder / raw.LABELS, header, "label", "annotation")
     values = {"name": name, "title": name, **_labels(header, [row for _, row in rows]), "modalities": _modalities(folder, [row for _, row in rows])}
     table = raw.read(folder, Manifest.model_validate(values))
     ids = {split: table.samples[split]["ids"] for split in SPLITS}
+    twice = [name for name, count in Counter(name for names in ids.values() for name in names).items() if count > 1]
+    if twice:
+        raise DataError(f"{folder / raw.LABELS}: {len(twice)} clips stand there more than once, first {twice[0]}; keep one row of each")
     values["splits"] = {split: {"size": len(names), "fingerprint": fingerprint(names)} for split, names in ids.items()}
     values["samples"] = fingerprint([each for names in ids.values() for each in names])
     if any("/unimodal/" in key for key in table.columns):
@@ -49,6 +56,23 @@ def write_manifest(folder: Path, name: str | None = None) -> tuple[Path, Manifes
     except OSError as error:
         raise DataError(f"{path}: cannot be written: {error.strerror or error}") from None
     return path, manifest
+
+
+def unmatched(folder: Path, manifest: Manifest) -> list[str]:
+    """What does not belong together, a line each: clips without a recording, recordings without a row, recordings where none are looked for."""
+    if not has_recordings(folder):
+        paths = [path for place in ("*", "*/*") for path in sorted(folder.glob(place)) if path.suffix.lower() in SUFFIXES]
+        place = f"{PLACES[0]}/<video_id>/<clip_id>, remove {FILE}, and make it anew"
+        return [
+            f"{len(paths)} recordings lie where none are looked for, first {path.relative_to(folder)}; move them to {place}" for path in paths[:1]
+        ]
+    clips = raw.read(folder, manifest).clips
+    _, missing = find_recordings(folder, clips)
+    named = {clip for names in clips.values() for clip in names}
+    there = [path for place in PLACES for path in sorted((folder / place).glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    extra = [str(path.relative_to(folder)) for path in there if f"{path.parent.name}/{path.stem}" not in named]
+    lines = [f"{len(missing)} of {len(named)} clips have no recording; first {next(iter(missing))}"] if missing else []
+    return [*lines, f"{len(extra)} recordings have no row in {raw.LABELS} and are not used; first {extra[0]}"] if extra else lines
 
 
 def _name(folder: Path, name: str | None) -> str:
@@ -97,7 +121,7 @@ def _indexed(numbers: Sequence[float | None], names: Sequence[str]) -> list[str]
 
 def _number(text: str) -> float | None:
     try:
-        value = float(text.replace("_", "?"))
+        value = float(text.replace(",", ".") if raw.decimal_comma(text) else text.replace("_", "?"))
     except ValueError:
         return None
     return value if math.isfinite(value) else None

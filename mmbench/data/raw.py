@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,13 @@ VERSION = 1
 LABELS = "label.csv"
 _NEEDED = ("video_id", "clip_id", "text", "mode")
 _UNIMODAL = {"text": "label_T", "audio": "label_A", "vision": "label_V"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs"}
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _READ = {*_NEEDED, "label", "annotation", *_UNIMODAL.values()}
 PROBLEMS = {
-    "text": "the folder holds raw text, which an encoder must read: set model.encoders.text",
-    "audio": "the folder holds recordings, which an encoder must read: set model.encoders.audio",
-    "vision": "raw video is not read here",
+    "text": "the folder holds raw text: mmbench extract makes features of it, or set model.encoders.text",
+    "audio": "the folder holds recordings: mmbench extract makes features of them, or set model.encoders.audio",
+    "vision": "raw video is not read here: mmbench extract makes features of it",
 }
 
 
@@ -35,13 +38,17 @@ def read(folder: Path, manifest: Manifest) -> RawFolder:
     """The rows of ``label.csv``. DataError: not such a table; or rows that cannot be used, with the reason and the line of the first ten."""
     path = folder / LABELS
     header, rows = table(path)
-    wanted = [*_NEEDED, "label"] if manifest.task == "regression" else _NEEDED
-    missing = [name for name in wanted if name not in header]
-    if manifest.task == "classification" and not {"label", "annotation"} & set(header):
-        missing.append("annotation (or label)")
+    require(path, header, *(("label",) if manifest.task == "regression" else ("annotation", "label")))
+    return RawFolder(path, manifest, header, rows)
+
+
+def require(path: Path, header: Sequence[str], *targets: str) -> None:
+    """DataError: a column is missing; one of `targets` is enough."""
+    missing = [name for name in _NEEDED if name not in header]
+    if not {*targets} & {*header}:
+        missing.append(" or ".join(targets))
     if missing:
         raise DataError(f"{path}: the column {', '.join(missing)} is missing; it has {', '.join(header):.300}")
-    return RawFolder(path, manifest, header, rows)
 
 
 Row = tuple[int, dict[str, str]]
@@ -57,6 +64,9 @@ def table(path: Path) -> tuple[list[str], list[Row]]:
             lines = _cells(path, reader)
             _, cells = next(lines, (1, []))
             header = [name.strip() for name in cells]
+            between = next((name for mark, name in _SEPARATORS.items() if len(header) == 1 and mark in header[0]), None)
+            if between:
+                raise DataError(f"{path}: {between} stand between its columns; save it with commas there, and points in decimal numbers")
             twice = sorted(name for name in _READ if header.count(name) > 1)
             if twice:
                 raise DataError(f"{path}: the column {', '.join(twice)} stands there twice")
@@ -68,9 +78,15 @@ def table(path: Path) -> tuple[list[str], list[Row]]:
                 rows.append((line, dict(zip(header, cells, strict=True))))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: line {_undecodable(path)} is not UTF-8; save it as UTF-8 (CSV UTF-8 among the file types of Excel)") from None
     return header, rows
+
+
+def _undecodable(path: Path) -> int:
+    """The first line that is not UTF-8."""
+    with open(path, "rb") as file:
+        return next(number for number, line in enumerate(file, 1) if line.decode("utf-8", "replace").encode() != line)
 
 
 def _cells(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -172,7 +188,8 @@ class RawFolder:
         try:
             value = float(text.replace("_", "?"))  # Python reads 1_0 as ten
         except ValueError:
-            raise ValueError(f"{key} {text.strip()!r:.50} is not a number" if text.strip() else f"{key} is empty") from None
+            cure = "; write a point, not a comma" if decimal_comma(text) else ""
+            raise ValueError(f"{key} {text.strip()!r:.50} is not a number{cure}" if text.strip() else f"{key} is empty") from None
         if math.isnan(value):
             raise ValueError(f"{key} is NaN")
         if not low - 1e-6 <= value <= high + 1e-6:
@@ -196,6 +213,11 @@ class RawFolder:
         empty = [name for part in self.samples.values() for name, text in zip(part["ids"], part["transcripts"], strict=True) if not text.strip()]
         if empty:
             self.notices.append({"modality": "text", "text": f"{len(empty)} transcripts are empty, first {', '.join(empty[:5])}"})
+
+
+def decimal_comma(text: str) -> bool:
+    """Whether a cell is a number as German and French tables have it."""
+    return _DECIMAL_COMMA.fullmatch(text.strip()) is not None
 
 
 def _canonical(clip: str) -> str:

@@ -90,10 +90,10 @@ class Extraction:
         refuse_unwritable(self.base, "--out")
         tasks = self._tasks()
         if self.failures:
-            first, count = self.failures[0], len(self.failures)
+            first, count = self.failures[0], len({failure.clip for failure in self.failures})
             fate = "are left out of the data set" if leave_out else "keep the data set from being written (--leave-out-failed: written without them)"
             self.progress.say(
-                f"warning: {count} recordings are missing or cannot be read and {fate}; first {first.clip}: {first.modality}: {first.reason}"
+                f"warning: recordings of {count} clips are missing or cannot be read and {fate}; first {first.clip}: {first.modality}: {first.reason}"
             )
         else:
             for name in self._layouts():

@@ -44,7 +44,10 @@ def refuse_other(folder: Path, digest: str, replace: bool) -> bool:
     if not (folder / DOCUMENT).is_file():
         raise DataError(f"{folder}: holds something that is no data set; move it away, or choose another folder with --out")
     if not replace:
-        raise DataError(f"{folder}: holds another data set (or a damaged one); --replace puts the new one in its place, --out FOLDER elsewhere")
+        raise DataError(
+            f"{folder}: holds a data set made of other labels, recordings or options (or a damaged one); "
+            "--replace puts the new one in its place, --out FOLDER elsewhere"
+        )
     return False
 
 

@@ -490,7 +490,32 @@ def test_mistakes(own: Path, tmp_path: Path) -> None:
     assert "names of classes" in str(failure("new", own))
     change(own, mode=lambda i, _: "train")
     assert "no row has mode valid, test" in str(failure("new", own))
+    change(own, clip_id=lambda i, clip: "0009" if i == 1 else clip)
+    assert "1 clips stand there more than once, first vid_0/9" in str(failure("new", own))
+    change(own, label=lambda i, _: f"{i % 3},5", annotation=lambda i, _: "")
+    assert "label '0,5' is not a number; write a point" in str(failure("new", own))
+    (own / "label.csv").write_text("Video_ID,clip_id,transcript,score,mode\nv,1,yes,1,train\n")
+    assert "the column video_id, text, label or annotation is missing; it has Video_ID" in str(failure("new", own))
+    assert "name the folder that holds label.csv" in str(failure("new", own / "label.csv"))
+    assert "there is no such folder" in str(failure("new", tmp_path / "owm"))
     assert not (own / "dataset.yaml").exists()
+
+
+def test_clips_without_recordings_and_recordings_without_rows_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "raw"
+    write_table(folder, make_rows())
+    assert not {"notice", "extract"} & {*done("new", folder).replace(":", "").split()}
+    (folder / "0009.mp4").touch()
+    (folder / "dataset.yaml").unlink()
+    assert "notice: 1 recordings lie where none are looked for, first 0009.mp4; move them to Raw/<video_id>/<clip_id>" in done("new", folder)
+    (folder / "dataset.yaml").unlink()
+    for name in ("vid_0/0009.mp4", "vid_0/extra.wav"):
+        (folder / "Raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "Raw" / name).touch()
+    said = done("new", folder)
+    assert "notice: 11 of 12 clips have no recording; first Raw/vid_0/0010" in said
+    assert "notice: 1 recordings have no row in label.csv and are not used; first Raw/vid_0/extra.wav" in said
+    assert "mmbench extract" in said
 
 
 def test_an_import_of_own_data_is_found_by_its_manifest(own: Path, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_the_fingerprint_is_of_the_table(folder: Path) -> None:
         ({"label": "3.5"}, "line 4 (vid_0/0011): label 3.5 is outside [-3, 3]"),
         ({"label": "-inf"}, "label -inf is outside"),
         ({"label": "1_0"}, "label '1_0' is not a number"),
+        ({"label": "-1,5"}, "label '-1,5' is not a number; write a point, not a comma"),
         ({"mode": "dev"}, "line 4 (vid_0/0011): mode 'dev' is none of train, valid, test"),
         ({"video_id": "../other"}, "video_id '../other' is a path"),
         ({"video_id": "/etc"}, "video_id '/etc' is a path"),
@@ -126,10 +127,13 @@ def test_lines_are_counted_in_the_file(folder: Path) -> None:
     [
         (b"", "the column video_id, clip_id, text, mode, label is missing"),
         (b"video_id,clip_id,text,label\n", "the column mode is missing; it has video_id, clip_id, text, label"),
+        (b"video_id;clip_id;text;label;mode\na;1;well, yes;1;train\n", "semicolons stand between its columns; save it with commas"),
+        (b"video_id\tclip_id\ttext\tlabel\tmode\n", "tabs stand between its columns"),
         (b"video_id,clip_id,text,label,mode,text\n", "the column text stands there twice"),
         (b"video_id,clip_id,text,label,mode\na,1,well, yes,1,train\n", "line 2 has 6 cells, not 5; a text with commas"),
         (b'video_id,clip_id,text,label,mode\n\na,1,"open,1,train\n', "line 3"),
-        ("video_id,clip_id,text,label,mode\na,1,不,1,train\n".encode("gbk"), "is not UTF-8"),
+        ("video_id,clip_id,text,label,mode\na,1,不,1,train\n".encode("gbk"), "line 2 is not UTF-8"),
+        ("video_id,clip_id,text,label,mode\n".encode("utf-16"), "line 1 is not UTF-8"),
         (b"video_id,clip_id,text,label,mode\na,1,x,1,train\n", "no row has mode valid, test"),
     ],
 )
@@ -181,7 +185,7 @@ def test_classes_come_from_the_annotation_else_from_integers(folder: Path) -> No
     for label in ("2", "0.5", "-1", "inf", "x"):
         assert f"label '{label}' is none of happy, sad" in message(folder, [{**plain[0], "label": label}, *plain[1:]], manifest=EMOTIONS)
     write_table(folder, make_rows(), tuple(name for name in COLUMNS if name not in ("label", "annotation")))
-    with pytest.raises(DataError, match=r"annotation \(or label\) is missing"):
+    with pytest.raises(DataError, match=r"annotation or label is missing"):
         text_of(folder, manifest=EMOTIONS)
 
 

@@ -107,7 +107,7 @@ def test_aligned_and_the_cache(extract, tmp_path, raw_folder) -> None:
     assert [(each.done, each.cached) for each in again.extractors.values()] == [(0, 12)] * 4 + [(0, 10)]
     assert [written.changed for written in again.written] == [False, False]
     other = [*lines, "max_length: {audio: 3}"]
-    with pytest.raises(DataError, match=r"unaligned: holds another data set .*--replace"):
+    with pytest.raises(DataError, match=r"unaligned: holds a data set made of other labels, recordings or options .*--replace"):
         extract(*other)
     third = extract(*other, replace=True)
     assert [written.changed for written in third.written] == [True, False]

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mmbench.cli.extract import command
+from mmbench.cli.extract import command, report_failures
 from mmbench.errors import ConfigError
+from mmbench.extraction.run import Failure, Outcome
 
 pytest.importorskip("torch")
 
@@ -104,6 +105,15 @@ def test_stopped_and_started_again_gives_the_same_bytes(process, tmp_path) -> No
     assert len(features(cache)) == 18
 
 
+def test_what_fails_for_several_modalities_alike_is_one_line(capsys) -> None:
+    failures = [Failure("train", f"v/{i}", name, "", "is cut short") for i in range(12) for name in ("audio", "vision")]
+    report_failures(Outcome(Path("out"), {}, [], failures))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["failed: v/0: audio, vision: is cut short", "failed: v/1: audio, vision: is cut short"]
+    assert lines[9:11] == ["failed: v/9: audio, vision: is cut short", "failed: ... and 2 more"]
+    assert lines[11].startswith("12 of 0 clips failed")
+
+
 def test_failures_end_with_exit_code_1_and_errors_with_theirs(tmp_path, raw_folder, toy_extractors, monkeypatch) -> None:
     monkeypatch.setattr("mmbench.extraction.config.catalogue", lambda: toy_extractors)
     monkeypatch.chdir(tmp_path)
@@ -115,7 +125,7 @@ def test_failures_end_with_exit_code_1_and_errors_with_theirs(tmp_path, raw_fold
     assert failed.exit_code == 1
     why = "there is no vid_1/0011 with the ending .snd, .mp4 in Raw/ and wav/"
     assert failed.stderr.splitlines() == [
-        "warning: 1 recordings are missing or cannot be read and keep the data set from being written "
+        "warning: recordings of 1 clips are missing or cannot be read and keep the data set from being written "
         f"(--leave-out-failed: written without them); first vid_1/0011: audio: {why}",
         "failed: vid_1/0010: audio: is damaged",
         f"failed: vid_1/0011: audio: {why}",
