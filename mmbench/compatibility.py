@@ -35,6 +35,8 @@ def fit(
         for need in sorted(needs - provides):
             if need.startswith("extra."):
                 causes.setdefault(": it is a loss of another model", []).append(need)
+            elif need not in FIELDS:
+                causes.setdefault(f": there is no such field; its record can name {', '.join(FIELDS)}, extra.KEY", []).append(need)
             elif need == "encoded" or "encoded" not in provides:
                 causes.setdefault(": the model has no features of single modalities, so no adapter can make it", []).append(need)
             elif adapters == "forbid":

@@ -48,6 +48,13 @@ def test_combinations_without_meaning_are_refused_by_name_and_reason() -> None:
     assert "it is a loss of another model" in foreign.refusals[0]
 
 
+def test_a_field_that_does_not_exist_is_refused() -> None:
+    (refusal,) = fit(MODEL, fields("encoded"), [(component("loss", "l"), fields("comon"))], ("text",), "regression", "auto").refusals
+    assert refusal.startswith(
+        "loss 'l' needs 'comon', which model 'm' does not provide: there is no such field; its record can name encoded, common,"
+    )
+
+
 def test_what_one_loss_lacks_is_one_sentence() -> None:
     loss = component("loss", "l")
     assert fit(MODEL, fields(), [(loss, fields("unique", "common", "extra.x"))], ("text",), "regression", "auto").refusals == (

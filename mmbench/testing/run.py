@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -70,9 +71,16 @@ class Suite:
         found = tuple(plugin for plugin in known.plugins if plugin.distribution == distribution)
         if not found:
             names = sorted({plugin.distribution for plugin in known.plugins})
+            if distribution in {str(each.metadata["Name"]) for each in metadata.distributions()}:
+                raise PluginError(
+                    f"{distribution!r} is installed, and none of its entry points is in the group 'mmbench': is there a section "
+                    "[project.entry-points.mmbench] in its pyproject.toml, and was it installed again since?"
+                )
             close = difflib.get_close_matches(distribution, names, 1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Installed: {', '.join(names)}."
-            raise PluginError(f"no installed plugin belongs to a distribution {distribution!r}. {hint}")
+            raise PluginError(
+                f"no installed plugin belongs to a distribution {distribution!r}. {hint} One of your own is installed first: pip install -e FOLDER"
+            )
         self.distribution, self.version = distribution, found[0].version
         self.context = Context(known, found, dict(configs or {}), dict(references or {}))
         self.expected = dict(expected_failures or {})

@@ -59,6 +59,8 @@ def test_unknown_distributions_are_met_with_a_suggestion(broken) -> None:
         conformance_tests("kitt", catalogue=broken)
     with pytest.raises(PluginError, match="Installed: absent, details, empty, heavy, kit, mmbench"):
         conformance_tests("something-else", catalogue=broken)
+    with pytest.raises(PluginError, match="'pytest' is installed, and none of its entry points is in the group 'mmbench'"):
+        conformance_tests("pytest", catalogue=broken)
 
 
 @torch_only
@@ -166,4 +168,7 @@ def test_the_verb_refuses_what_matches_nothing(verb) -> None:
     assert "no check matches 'zzz'" in verb("kit", "-k", "zzz").output
     done = subprocess.run([sys.executable, "-m", "mmbench", "test", "mmbenc"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: no installed plugin belongs to a distribution 'mmbenc'. Did you mean 'mmbench'?\n"
+    assert (
+        done.stderr
+        == "error: no installed plugin belongs to a distribution 'mmbenc'. Did you mean 'mmbench'? One of your own is installed first: pip install -e FOLDER\n"
+    )
