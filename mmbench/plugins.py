@@ -102,13 +102,20 @@ class Catalogue:
         if found:
             raise PluginError(f"{kind} {name!r} is claimed by {len(found)} plugins; write one of: {', '.join(entry.key for entry in found)}")
         close = difflib.get_close_matches(name, [entry.component.name for entry in known], 1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(entry.component.name for entry in known) or 'none'}."
+        hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(entry.component.name for entry in known) or 'none'}.{_more()}"
         broken = "".join(f" The plugin {p.distribution} {p.version} could not be loaded: {p.problem}." for p in self.plugins if p.problem)
         raise PluginError(f"{kind} {name!r} is not provided by any installed plugin.{hint}{broken}")
 
     def has(self, kind: str, name: str) -> bool:
         """Whether `find` would succeed."""
         return sum(name in (entry.component.name, entry.key) for entry in self.of_kind(kind)) == 1
+
+
+def _more() -> str:
+    """Where a component may be that is not there."""
+    if os.environ.get("MMBENCH_PLUGINS") is not None:
+        return " MMBENCH_PLUGINS restricts which plugins are loaded."
+    return " A plugin of the repository is installed with: pip install ./plugins/NAME in its folder."
 
 
 def one_line(error: BaseException) -> str:
@@ -124,7 +131,8 @@ def catalogue() -> Catalogue:
     points = sorted(metadata.entry_points(group=GROUP), key=lambda point: (point.name != CORE, point.name, point.value))
     unknown = (wanted or set()) - {point.name for point in points}
     if unknown:
-        raise PluginError(f"MMBENCH_PLUGINS names {', '.join(sorted(unknown))}, which is not installed")
+        there = ", ".join(point.name for point in points if point.name != CORE) or "none"
+        raise PluginError(f"MMBENCH_PLUGINS names {', '.join(sorted(unknown))}, which is not installed; installed: {there}")
     return build(point for point in points if wanted is None or point.name in wanted or point.name == CORE)
 
 

@@ -40,7 +40,7 @@ def test_components_configs_data_sets_and_targets(tmp_path: Path, monkeypatch: p
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "mine.yaml").touch()
     (tmp_path / "own" / "mine.txt").touch()
-    assert offered("check", "ow") == ["own"]
+    assert offered("check", "ow") == ["own/"]
     assert offered("check", "own/") == ["own/mine.yaml"]
 
 
@@ -73,6 +73,8 @@ def test_the_script_of_each_shell(shell: str) -> None:
     said = CliRunner().invoke(completion.command, [shell])
     assert said.exit_code == 0
     assert f"_MMBENCH_COMPLETE={shell}_complete" in said.stdout
+    assert [old for old in completion.CHANGED[shell] if old in said.stdout and old not in completion.CHANGED[shell][old]] == []
+    assert all(new in said.stdout for new in completion.CHANGED[shell].values())
     if shell == "bash":
         assert subprocess.run(["bash", "-n"], input=said.stdout, text=True, check=True, capture_output=True).stderr == ""
 

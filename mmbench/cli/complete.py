@@ -42,7 +42,8 @@ def configs(context: click.Context, begun: str) -> Iterator[CompletionItem]:
     place = Path(f"{folder}/") if "/" in begun else Path()
     for path in sorted(place.iterdir()) if place.is_dir() else ():
         if path.name.startswith(start) and not path.name.startswith(".") and path.name.isprintable() and (path.is_dir() or path.suffix == ".yaml"):
-            yield CompletionItem(f"{folder}/{path.name}" * ("/" in begun) or path.name, help="folder" if path.is_dir() else "file")
+            name = f"{folder}/{path.name}" if "/" in begun else path.name
+            yield CompletionItem(f"{name}/" if path.is_dir() else name, help="folder" if path.is_dir() else "file")
     for path in sorted(shipped("configs").glob("*.yaml")):
         yield CompletionItem(path.stem, help="shipped")
 

@@ -15,6 +15,16 @@ LINES = {
     "fish": ("~/.config/fish/completions/mmbench.fish", "mmbench completion fish | source"),
 }
 """By shell: the file to add a line to, and the line."""
+CHANGED = {
+    "bash": {"COMPREPLY+=($value)": 'COMPREPLY+=("$value"); [[ $value == *[=/] ]] && compopt -o nospace'},
+    "zsh": {
+        "#compdef mmbench\n": "#compdef mmbench\n(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }\n",
+        "    for type key": "    local -a ending; [[ ${response[2]} == *[=/] ]] && ending=(-S '')\n    for type key",
+        "descriptions -U\n": 'descriptions -U "${ending[@]}"\n',
+    },
+    "fish": {},
+}
+"""By shell: what of click's script is replaced. No space follows a key or a folder, which go on, and zsh needs its completion to be switched on."""
 
 
 @click.command()
@@ -33,4 +43,7 @@ def command(shell: str | None) -> None:
 
     found = get_completion_class(shell)
     assert found is not None  # click has one for each of these
-    say_whole(found(cli, {}, "mmbench", "_MMBENCH_COMPLETE").source())
+    script = found(cli, {}, "mmbench", "_MMBENCH_COMPLETE").source()
+    for old, new in CHANGED[shell].items():
+        script = script.replace(old, new)
+    say_whole(script)

@@ -44,7 +44,8 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False, advi
             return candidate if config.format is not None else _in_folder(candidate, manifest, config, raw, advice)
     if other := [path for path in tried if path.exists()]:
         raise DataError(f"data.path: {other[0]} is neither a file nor a folder")
-    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}. {_how_to_get(manifest, advice)}")
+    begins = f" (relative paths begin in {Path.cwd()}, or in the data root)" if len(tried) > 1 else ""
+    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}{begins}. {_how_to_get(manifest, advice)}")
 
 
 def data_root(root: Path | None) -> Path:

@@ -289,7 +289,9 @@ def find_runs(folder: Path) -> list[RunRecord]:
         if SEED_FOLDER.fullmatch(Path(place).name):
             children.clear()
     if not found:
-        raise ConfigError(f"{folder}: holds no runs; expected <experiment>/<model>-<fingerprint>/seed-<n> folders below it")
+        raise ConfigError(
+            f"{folder}: holds no runs; expected <experiment>/<model>-<fingerprint>/seed-<n> folders below it, as mmbench run writes them"
+        )
     with _without_collection():
         records = spread(_read_some, list(found.items()), PIECE)
     return sorted(records, key=lambda record: (record.experiment, record.label, -1 if record.seed is None else record.seed, str(record.folder)))
