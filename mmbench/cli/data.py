@@ -206,7 +206,9 @@ def _config(what: str, name: str | None, overrides: tuple[str, ...]) -> Any:
             hint = f". Did you mean {close[0]!r}?" if close else ""
             raise ConfigError(f"{what} is neither a data set ({', '.join(list_manifests())}) nor a file{hint}")
         if name is None:
-            raise ConfigError(f"{what}: which data set is it meant to be? Add --as with one of {', '.join(list_manifests())}")
+            beside = Path(what) / "dataset.yaml"  # what mmbench data new writes
+            known = f"--as {beside}" if beside.is_file() else f"--as with one of {', '.join(list_manifests())}"
+            raise ConfigError(f"{what}: which data set is it meant to be? Add {known}")
         values["path"] = what
     for override in overrides:
         _apply(values, override)

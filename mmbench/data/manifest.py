@@ -197,6 +197,8 @@ def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: s
         path = shipped("datasets_manifest") / f"{text}.yaml"
         if text not in list_manifests():
             close = difflib.get_close_matches(text.lower(), list_manifests(), 1)
+            beside = Path(text) / "dataset.yaml"  # what mmbench data new writes
+            close = [str(beside)] if os.path.isfile(beside) else close
             hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
             raise ConfigError(f"no data set is called {text!r}. {hint}")
     return _read(path, path.stat().st_mtime_ns, protocol, part)

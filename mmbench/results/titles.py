@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mmbench.data.manifest import list_manifests
+
 
 def title(data: Mapping[str, Any]) -> str:
     """Data set, whether simulated, whose split with which sizes, layout of the features, modalities."""
     splits = data.get("splits")
     counts = {name: split.get("size") for name, split in splits.items() if isinstance(split, dict)} if isinstance(splits, dict) else {}
     sizes = ", ".join(f"{name} {size}" for name, size in counts.items() if size is not None)
-    origin = {"published": "published split", "sizes": "split of the published sizes", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
+    published = "published split" if str(data.get("name")) in list_manifests() else "split of its manifest"  # which a user may have written
+    origin = {"published": published, "sizes": "split of the published sizes", "own": "OWN SPLIT"}.get(str(data.get("split_status")), "")
     layout = data.get("layout")
     parts = [
         *heading(data),

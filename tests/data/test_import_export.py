@@ -483,6 +483,9 @@ def test_mistakes(own: Path, tmp_path: Path) -> None:
     text = (own / "dataset.yaml").read_text()
     assert "is not written over" in str(failure("new", own))
     assert (own / "dataset.yaml").read_text() == text
+    assert f"Add --as {own / 'dataset.yaml'}" in str(failure("check", own))
+    with pytest.raises(ConfigError, match=r"Did you mean .*dataset.yaml"):
+        load_manifest(own)
     (own / "dataset.yaml").unlink()
     change(own, label=lambda i, label: "much" if i == 4 else label)
     assert "line 6" in str(failure("new", own))

@@ -223,6 +223,11 @@ def test_title_tells_whose_split_it_is(tmp_path: Path, status: str, words: str) 
     assert only(tmp_path).title == f"CMU-MOSI; {words} (train 1284, valid 229, test 8); aligned text, audio"
 
 
+def test_a_split_of_a_users_own_data_is_not_called_published(tmp_path: Path) -> None:
+    put(tmp_path, "misa", {"mae": [0.7]}, data={"split_status": "published", "name": "clips", "title": "clips"})
+    assert only(tmp_path).title == "clips; split of its manifest (train 1284, valid 229, test 8); text, audio"
+
+
 @pytest.mark.parametrize("splits", [None, [], {"test": 8}, {"test": {}}])
 def test_title_does_without_sizes(tmp_path: Path, splits: object) -> None:
     put(tmp_path, "misa", {"mae": [0.7]}, data={"splits": splits, "title": ""})
