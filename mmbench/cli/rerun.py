@@ -90,7 +90,8 @@ def command(
         say(f"{place}: {len(requests)} runs to do, {there} there already")
         if events:
             events.tell("plan", folder=place, to_do=len(requests), done=there)
-        need_torch()
+        if requests:
+            need_torch()
         shared = (folder for plan, several in pending for folder in encoder_runs(plan, several))
         if (first := next(shared, None)) and (code := prepare_encoders(first, device)):  # all have the same encoders
             sys.exit(code)

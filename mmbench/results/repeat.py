@@ -78,6 +78,8 @@ def _facts(old: RunRecord, new: RunRecord) -> Iterator[tuple[str, str]]:
 
 def _versions(old: RunRecord, new: RunRecord) -> Iterator[str]:
     before, after = _flat(old.environment), _flat(new.environment)
+    if "sources" not in old.environment:  # of a version that kept none: nothing is known to differ
+        after = {name: value for name, value in after.items() if not name.startswith("code of ")}
     found = [(name, before.get(name), after.get(name)) for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
     if not found:
         yield "all the same"
@@ -86,10 +88,11 @@ def _versions(old: RunRecord, new: RunRecord) -> Iterator[str]:
 
 
 def _flat(environment: Mapping[str, object]) -> dict[str, object]:
-    """Each value by its own name, also those of ``packages`` and ``components``."""
+    """Each value by its own name, also those of ``packages``, ``components`` and ``sources``."""
     found: dict[str, object] = {}
     for name, value in environment.items():
-        found.update(value if isinstance(value, Mapping) else {name: value})
+        inner = value if isinstance(value, Mapping) else {name: value}
+        found.update({f"code of {module}": digest for module, digest in inner.items()} if name == "sources" else inner)
     return found
 
 

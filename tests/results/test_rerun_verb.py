@@ -49,6 +49,10 @@ def test_scores_that_a_table_prints_alike_are_the_same(tmp_path: Path) -> None:
         "data": "the same fingerprint f00d",
         "versions": "torch: 2.11.0 before, none now",
     }
+    edited = [read_run(make_run(tmp_path / digest, environment={"sources": {"mine": digest}})) for digest in ("f0", "f1")]
+    assert dict(compare_runs(*edited, metrics).facts)["versions"] == "code of mine: f0 before, f1 now"
+    unknown = read_run(make_run(tmp_path / "unknown", environment={}))
+    assert dict(compare_runs(unknown, edited[0], metrics).facts)["versions"] == "all the same"
     for name, value in (("mae", 0.9006), ("acc2_non0", 0.80006), ("corr", 0.1)):
         far = compare_runs(old, read_run(make_run(tmp_path / name, scores={**scores, name: value})), metrics)
         assert not far.equal
@@ -138,6 +142,7 @@ def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path, monke
     assert (told["event"], told["status"], told["same"], told["bit_identical"]) == ("comparison", "done", False, True)
     assert [score["score"] for score in told["scores"] if not score["same"]] == ["mae"]
     assert mmbench("rerun", f"{part}/seed-1", "--quiet", code=1) == "\n".join(said.splitlines()[2:]) + "\n"
+    monkeypatch.setattr("mmbench.cli.execute.find_spec", lambda name: None)  # what is there already is compared without torch
     (folder / "seed-2").mkdir()
     (folder / "seed-2" / "result.json").write_text("{")
     shutil.copytree(folder, tmp_path / "desk" / "floor" / folder.name)
