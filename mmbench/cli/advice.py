@@ -18,6 +18,8 @@ from mmbench.files import shipped
 RUNS = Path("runs")
 MOST_RUNS = 2000
 """Run folders that are looked at; of more, those that come first."""
+MOST_LOOKED = 50
+"""Folders of the working directory, and of each of them, that are looked into for runs."""
 MOST_NAMED = 3
 """Experiments that are named one by one."""
 LONGEST = 1 << 16
@@ -55,7 +57,7 @@ class Found:
 def advice() -> list[str]:
     """Lines that say what to do next here. Nothing is changed."""
     found = experiments(RUNS)
-    sections = [*_install(), *_runs(found), *_configs(found), *_results(found), *_start(found), *_data(found), _own()]
+    sections = [*_install(), *_runs(found), *_configs(found), *_results(found), *_sent(), *_start(found), *_data(found), _own()]
     lines = [f"mmbench {__version__}: what can be done next here"]
     width = max(len(command) for _, steps in sections for command, _ in steps)
     for title, steps in sections:
@@ -170,6 +172,19 @@ def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
         steps.append((f"mmbench compare {place}", "how sure the differences are"))
     steps.append((f"mmbench report {place} --html report.html", "everything on one page"))
     yield f"{_runs_of(sum(each.states['done'] for each in done))} {'are' if methods > 1 else 'of one configuration are'} done.", steps
+
+
+def _sent() -> Iterator[tuple[str, list[Step]]]:
+    """Experiments and configurations right here, as somebody sends them."""
+    sent = [place for place in _folders(Path())[:MOST_LOOKED] if any(map(_has_seeds, (place, *_folders(place)[:MOST_LOOKED])))]
+    for place in sent[:MOST_NAMED]:
+        name = printable(str(place))
+        steps = [(f"mmbench status {name}", "which folder is which row"), (f"mmbench score {name}", "its scores again, from the stored predictions")]
+        yield f"{name} holds runs.", [*steps, (f"mmbench rerun {name}", "trains one of its configurations again, and compares")]
+
+
+def _has_seeds(folder: Path) -> bool:
+    return any(inner.name.startswith("seed-") for inner in _folders(folder))
 
 
 def _data(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:

@@ -41,6 +41,15 @@ def test_who_has_run_on_real_data_is_not_told_to_get_some(said, tmp_path: Path) 
     assert "mmbench data list" not in said()
 
 
+def test_a_folder_that_somebody_sent_is_seen(said, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "misa", experiment="theirs")
+    assert "theirs holds runs.\n    mmbench status theirs " in said()
+    assert "    mmbench rerun theirs " in said()
+    run.parent.rename(tmp_path / run.parent.name)
+    assert f"{run.parent.name} holds runs." in said()
+    assert "theirs holds" not in said()
+
+
 def test_runs_that_ended_otherwise_than_done_have_their_command(said, tmp_path: Path) -> None:
     make_run(tmp_path / "runs", "misa", status="failed", experiment="lf_dnn_mosi")
     make_run(tmp_path / "runs", "misa", seed=2, status="interrupted", experiment="mine")
