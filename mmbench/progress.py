@@ -32,7 +32,7 @@ def planned(folder: Path) -> tuple[int, str]:
     try:
         training = parse(read_text(folder / "config.yaml", MOST_TEXT), str(folder)).value["training"]
         return int(training["epochs"]), str(training["select"])
-    except (OSError, MmbenchError, ValueError, LookupError, TypeError):
+    except (OSError, MmbenchError, ValueError, LookupError, TypeError, OverflowError):
         return 0, ""
 
 
