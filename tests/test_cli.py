@@ -147,6 +147,7 @@ def test_mistakes_on_the_command_line(mmbench) -> None:
             "check floor.yaml --set losses.cmd.weight=1",
             "--set losses.cmd.weight=1: the config has no losses; add one, for example --set 'losses=[{name",
         ),
+        ("show linear", "Did you mean 'mmbench show model linear'?"),
         ("data check MOSI", "nor a file. Did you mean 'mosi'?"),
         ("check tab.yaml", "found character '\\t' that cannot start any token; indent with spaces"),
         ("figure", "Choose from:\n    curves,\n"),

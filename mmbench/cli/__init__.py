@@ -89,8 +89,15 @@ def _meant(name: str) -> str:
 
 
 def _hint(error: click.ClickException) -> str:
-    """Of words that a command does not know: how values of a config are given, where it takes them."""
-    if not isinstance(error, click.UsageError) or error.ctx is None or not any("--set" in parameter.opts for parameter in error.ctx.command.params):
+    """Of words that a command does not know: how values of a config are given, where it takes them; of a component without its kind, the kind."""
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return ""
+    if error.ctx.info_name == "show" and isinstance(error, click.BadParameter):
+        from mmbench.plugins import catalogue
+
+        named = [entry.component for entry in catalogue().entries if entry.component.name in sys.argv[2:]]
+        return f" Did you mean 'mmbench show {named[0].kind} {named[0].name}'?" if named else ""
+    if not any("--set" in parameter.opts for parameter in error.ctx.command.params):
         return ""
     if isinstance(error, click.NoSuchOption) and not error.possibilities:
         return " Keys of the config are given as --set KEY=VALUE."

@@ -96,8 +96,8 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool, 
         state = "" if folder.is_dir() else " (which does not exist)"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
         names = ", ".join([*looked, *tables])
-        damaged = _unreadable(folder, manifest)
-        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state} for: {names}; {where}. {_how_to_get(manifest, advice)}{damaged}")
+        how = f"{where}. {_how_to_get(manifest, advice)}{_unreadable(folder, manifest)}"
+        raise DataError(f"{manifest.title} was not found. Looked in {folder}{state}; {how} (Names that are looked for: {names})")
     return next(iter(found.values()))
 
 
