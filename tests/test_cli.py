@@ -80,6 +80,7 @@ def test_list_show_plugins(mmbench) -> None:
     assert "tasks: regression" in shown
     assert "tasks" not in mmbench("show", "executor", "local").stdout  # it has none
     assert "Did you mean 'linear'" in error(mmbench("show", "model", "liner", code=2))
+    assert "Invalid value for 'KIND': 'linear' is not one of 'model', 'loss'" in mmbench("show", "linear", code=2).stderr
 
 
 @needs_decalign

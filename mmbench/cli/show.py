@@ -14,11 +14,11 @@ from mmbench.cli.terminal import say
 from mmbench.component import KINDS
 
 
-@click.command()
-@click.argument("kind", type=click.Choice(KINDS))
+@click.command(epilog=f"KIND is one of {', '.join(KINDS)}.")
+@click.argument("kind", metavar="KIND", type=click.Choice(KINDS))
 @click.argument("name", shell_complete=complete("components"))
 def command(kind: str, name: str) -> None:
-    """One component: what it is, and every hyperparameter with type, default, description and source."""
+    """One component: what it is, and every hyperparameter with type, default, description and source; for example mmbench show model linear."""
     from mmbench.component_config import type_text
     from mmbench.plugins import catalogue
 
