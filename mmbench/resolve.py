@@ -181,6 +181,8 @@ def read(source: str | Path, overrides: Sequence[str] = (), seeds: str | None = 
 def resolve_all(document: Document) -> list[Resolved]:
     """Each experiment of a composed config, checked. `ConfigError`: one line per mistake."""
     found, problems = [], []
+    if "model" not in document.value and {"text", "audio", "vision", "tokens"} & {*document.value}:
+        raise ConfigError(f"{document.mark(())}: names extractors and no model: mmbench extract carries it out")
     for row, cell in expand(document):
         for part in _parts(cell):
             if row:

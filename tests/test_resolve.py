@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmbench.errors import ConfigError
 from mmbench.plugins import GROUP, build
-from mmbench.resolve import resolve
+from mmbench.resolve import resolve, resolve_all
 from mmbench.strict_yaml import Document, dump, parse
 
 BASE = """
@@ -228,3 +228,8 @@ def test_any_value_changes_the_fingerprint(toys, old: str, new: str) -> None:
     assert old in BASE
     first, second = (resolve(parse(text, "f"), toys).fingerprint("data") for text in (BASE, BASE.replace(old, new, 1)))
     assert first != second
+
+
+def test_the_config_of_an_extraction_is_told_its_verb() -> None:
+    with pytest.raises(ConfigError, match=r"^f:1:1: names extractors and no model: mmbench extract carries it out$"):
+        resolve_all(parse("data: {name: mosi}\naudio: {name: torchaudio-mfcc}", "f"))

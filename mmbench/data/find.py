@@ -45,7 +45,7 @@ def locate(config: DataConfig, root: Path | None = None, raw: bool = False, advi
     if other := [path for path in tried if path.exists()]:
         raise DataError(f"data.path: {other[0]} is neither a file nor a folder")
     begins = f" (relative paths begin in {Path.cwd()}, or in the data root)" if len(tried) > 1 else ""
-    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}{begins}. {_how_to_get(manifest, advice)}")
+    raise DataError(f"data.path: there is no {' and no '.join(map(str, tried))}{begins}. {_how_to_get(manifest, advice)}".rstrip())
 
 
 def data_root(root: Path | None) -> Path:
@@ -139,4 +139,4 @@ def _matching(folder: Path, parts: Sequence[str], wanted: Callable[[Path], bool]
 
 
 def _how_to_get(manifest: Manifest, advice: str) -> str:
-    return f"To get it: {manifest.source}. {advice}"
+    return f"To get it: {manifest.source}. {advice}" if manifest.source else advice

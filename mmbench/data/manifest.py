@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
@@ -192,7 +193,7 @@ def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: s
     if text.endswith((".yaml", ".yml")):
         path = Path(text)
         if not os.path.isfile(path):  # of a name that no file can have, a `Path` raises
-            raise ConfigError(f"there is no manifest {text}")
+            raise ConfigError(f"there is no manifest {text}; mmbench data new FOLDER writes one for a folder with label.csv")
     else:
         path = shipped("datasets_manifest") / f"{text}.yaml"
         if text not in list_manifests():
@@ -200,8 +201,18 @@ def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: s
             beside = Path(text) / "dataset.yaml"  # what mmbench data new writes
             close = [str(beside)] if os.path.isfile(beside) else close
             hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
-            raise ConfigError(f"no data set is called {text!r}. {hint}")
+            raise ConfigError(f"no data set is called {text!r}. {_own(Path(text)) or hint}")
     return _read(path, path.stat().st_mtime_ns, protocol, part)
+
+
+def _own(folder: Path) -> str:
+    """What to name in place of a folder with data of one's own; empty where it is none."""
+    with contextlib.suppress(OSError):  # a name that no file can have
+        if (folder / "dataset.yaml").is_file():
+            return f"The manifest of this folder is {folder / 'dataset.yaml'}"
+        if (folder / "label.csv").is_file():
+            return f"mmbench data new {folder} writes a manifest for this folder, {folder / 'dataset.yaml'}"
+    return ""
 
 
 def _choose(path: Path, kind: str, given: dict[str, Any], name: str | None) -> tuple[str, dict[str, Any]]:

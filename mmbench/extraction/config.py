@@ -68,6 +68,9 @@ def load_plan(source: str | Path, overrides: Sequence[str] = (), known: Catalogu
 def check(document: Document, known: Catalogue) -> Plan:
     """The plan that a composed config means. ConfigError: as of `load_plan`."""
     checker = Checker(document, known)
+    if "model" in document.value:
+        checker.problem((), "is the config of an experiment, which mmbench run carries out; one for mmbench extract names extractors")
+        raise ConfigError("\n".join(checker.problems))
     config = checker.section(ExtractConfig, document.value, ())
     raw = config.data if config else None
     data = DataConfig(name=raw.name, path=raw.path, protocol=raw.protocol, part=raw.part) if raw else None

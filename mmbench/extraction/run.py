@@ -75,7 +75,7 @@ class Extraction:
 
     def __init__(self, plan: Plan, root: Path | None, out: Path | None, device: str, progress: Progress):
         self.plan, self.progress = plan, progress
-        self.folder = locate(plan.data, root, raw=True)
+        self.folder = locate(plan.data, root, raw=True, advice="")
         if not (self.folder / raw.LABELS).is_file():
             raise DataError(f"{self.folder}: features are extracted from a folder with {raw.LABELS} and recordings, and this is none")
         self.table = raw.read(self.folder, plan.manifest)

@@ -413,6 +413,8 @@ def test_a_manifest_for_own_data(own: Path) -> None:
     assert problems == []
     assert dataset.input_spec().modalities["text"].size == 4
     assert not any("known copy" in text for text in dataset.record["warnings"])
+    with pytest.raises(DataError, match=r"there is no nowhere and no .*nowhere .*\. For a trial"):  # a manifest of one's own says no source
+        load_dataset(DataConfig(name=str(own / "dataset.yaml"), path="nowhere"))
 
 
 def test_the_splits_are_fixed_from_then_on(own: Path) -> None:

@@ -126,3 +126,16 @@ def test_a_pattern_that_is_too_much_for_the_machine_of_expressions(tmp_path: Pat
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no manifest x"):
         load_manifest("x" * 300 + ".yaml")
+
+
+def test_a_folder_in_place_of_its_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/label.csv").touch()
+    with pytest.raises(ConfigError, match=r"mmbench data new mine writes a manifest for this folder, mine/dataset\.yaml"):
+        load_manifest("mine")
+    Path("mine/dataset.yaml").touch()
+    with pytest.raises(ConfigError, match=r"The manifest of this folder is mine/dataset\.yaml"):
+        load_manifest("mine")
+    with pytest.raises(ConfigError, match="mmbench data new FOLDER writes one"):
+        load_manifest("mine/data.yaml")

@@ -49,6 +49,7 @@ def test_all_mistakes_at_once(plan, tmp_path) -> None:
         (["tokens: {name: toy-ids}", "aligner: {name: times}"], ":3:1: aligner: has nothing to align"),
         (["audio: {name: toy-sound}", "max_length: {text: 3}"], ":3:14: max_length.text: names the modality 'text', which is not extracted"),
         (["audio: [toy-sound]"], ":2:1: audio: must be "),
+        (["model: {name: lf_dnn}"], "is the config of an experiment, which mmbench run carries out"),
     ],
 )
 def test_single_mistakes(plan, lines, message) -> None:

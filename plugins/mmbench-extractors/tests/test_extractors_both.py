@@ -280,6 +280,13 @@ def test_a_folder_that_is_no_model_is_one_error(build, folder, family, damage, t
         assert name.removeprefix("bert.") in message
 
 
+def test_a_model_of_text_and_pictures_is_no_text_encoder(build, folder, vision_folder, tmp_path):
+    shutil.copytree(folder("bert"), tmp_path, dirs_exist_ok=True)  # with a tokenizer
+    shutil.copytree(vision_folder("clip"), tmp_path, dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match="'clip' network of several encoders; take a single one"):
+        build("bert", model=str(tmp_path))
+
+
 def test_a_model_of_another_kind_is_refused(build, folder, tmp_path):
     with pytest.raises(ConfigError, match=r"'hubert' network, which reads input_values, not input_ids; use hf-audio"):
         build("bert", model=folder("hubert"))

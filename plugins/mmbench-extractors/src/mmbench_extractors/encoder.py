@@ -87,7 +87,11 @@ class PretrainedEncoder(FeatureExtractor):
     def _check_kind(self) -> None:
         config = self.encoder.config
         reads = "encoder-decoder" if config.is_encoder_decoder else self.encoder.main_input_name
-        if reads != self.reads or not hasattr(config, "hidden_size"):
+        if reads == self.reads and not hasattr(config, "hidden_size"):
+            raise ConfigError(
+                f"{self.component}: model {self.config.model!r} is a {config.model_type!r} network of several encoders; take a single one"
+            )
+        if reads != self.reads:
             other = {"input_ids": "hf-text", "input_values": "hf-audio", "pixel_values": "hf-vision"}.get(reads)
             hint = f"; use {other}" if other and other != self.component else ""
             raise ConfigError(
