@@ -170,12 +170,12 @@ def _near(folder: Path) -> Path:
 
 
 def _beside(record: RunRecord, run: Path) -> Path:
-    """``runs-rerun`` for a run in ``runs``, or ``seed-1-rerun`` for a run folder on its own; for an experiment right in the working directory,
-    ``<experiment>-rerun`` there, since nobody looks beside that."""
+    """``runs-rerun`` for a run in ``runs``, or ``seed-1-rerun`` for a run folder on its own; for an experiment in the working directory,
+    ``<experiment>-rerun`` beside it, since nobody looks beside that directory."""
     folder = record.folder
     whole = (folder.parent.parent.name, folder.parent.name) == (record.experiment, record.label)
     top = folder.parents[2] if whole else folder if run.resolve() == folder else run.resolve()
-    if whole and top == Path.cwd() and top.name != RUNS.name:
+    if whole and Path.cwd().is_relative_to(top) and top.name != RUNS.name:
         top = folder.parents[1]
     if not top.name:
         raise ConfigError(f"{run}: there is no place beside {top}; choose a folder with --out")
