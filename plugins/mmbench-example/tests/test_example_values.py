@@ -40,7 +40,9 @@ def test_the_model_is_the_gated_sum():
         h = torch.tanh(model.layers[m].weight @ frames.mean(0) + model.layers[m].bias)
         z = z + torch.sigmoid(model.gates[m].weight[0] @ h + model.gates[m].bias) * h
     expected = model.head.weight[0] @ z + model.head.bias[0]
-    assert model(Batch(torch.arange(1), inputs, torch.zeros(1))).prediction.item() == pytest.approx(expected.item(), abs=1e-6)
+    found = model(Batch(torch.arange(1), inputs, torch.zeros(1)))
+    assert found.prediction.item() == pytest.approx(expected.item(), abs=1e-6)
+    assert all(gradient.any() for gradient in torch.autograd.grad(found.prediction.sum(), [sequence.values for sequence in found.encoded.values()]))
 
 
 def test_the_metric_counts_what_is_near():

@@ -17,8 +17,8 @@ class Mine(FusionModel):
         self.spec = RepresentationSpec(inputs, fused=width, encoded=encoded)
 
     def forward(self, batch: Batch) -> Representation:
-        encoded = {name: torch.relu(layer(batch.inputs[name].mean())) for name, layer in self.layers.items()}  # (B, width)
-        fused = torch.cat(list(encoded.values()), -1)
+        encoded = {name: Sequence.vector(torch.relu(layer(batch.inputs[name].mean()))) for name, layer in self.layers.items()}
+        fused = torch.cat([sequence.mean() for sequence in encoded.values()], -1)  # (B, M * width), out of what losses see
         output = self.head(fused)
         prediction = output.squeeze(-1) if self.spec.inputs.task == "regression" else output
-        return Representation(prediction, fused, {name: Sequence.vector(value) for name, value in encoded.items()})
+        return Representation(prediction, fused, encoded)

@@ -24,8 +24,9 @@ class ExampleGate(FusionModel):
 
     def forward(self, batch: Batch) -> Representation:
         """Features (B, T_m, d_m) of each modality -> a prediction (B,) or (B, classes), and what losses may use."""
-        h = {m: torch.tanh(layer(batch.inputs[m].mean())) for m, layer in self.layers.items()}  # (B, width)
+        encoded = {m: Sequence.vector(torch.tanh(layer(batch.inputs[m].mean()))) for m, layer in self.layers.items()}  # (B, 1, width)
+        h = {m: sequence.mean() for m, sequence in encoded.items()}  # (B, width), out of what losses see: gradients are compared there
         z = torch.stack([torch.sigmoid(self.gates[m](value)) * value for m, value in h.items()]).sum(0)  # (B, width)
         output = self.head(self.dropout(z))  # (B, outputs)
         prediction = output.squeeze(-1) if self.spec.inputs.task == "regression" else output
-        return Representation(prediction, z, {m: Sequence.vector(value) for m, value in h.items()})
+        return Representation(prediction, z, encoded)
