@@ -102,7 +102,7 @@ def open_run(
         raise ConfigError(f"{folder}: the run is {record.status}{reason}; only a finished run can be opened (mmbench run finishes it)")
     if not (folder / CHECKPOINT).is_file():
         raise DataError(
-            f"{folder / CHECKPOINT}: there is no such file, so the trained network is lost; run this seed anew with --rerun all, or beside it with mmbench rerun"
+            f"{folder / CHECKPOINT}: there is no such file, so the trained network is lost; run this seed anew (--rerun all, or mmbench rerun)"
         )
     intact(record, "config.yaml")
     resolved = resolve_again(folder, overrides, data_root)
