@@ -67,12 +67,17 @@ def unmatched(folder: Path, manifest: Manifest) -> list[str]:
             f"{len(paths)} recordings lie where none are looked for, first {path.relative_to(folder)}; move them to {place}" for path in paths[:1]
         ]
     clips = raw.read(folder, manifest).clips
-    _, missing = find_recordings(folder, clips)
-    named = {clip for names in clips.values() for clip in names}
+    found, _ = find_recordings(folder, clips)
+    named = dict.fromkeys(clip for split in SPLITS for clip in clips[split])
+    missing = [clip for clip in named if clip not in found]
     there = [path for place in PLACES for path in sorted((folder / place).glob("*/*")) if path.suffix.lower() in SUFFIXES]
     extra = [str(path.relative_to(folder)) for path in there if f"{path.parent.name}/{path.stem}" not in named]
-    lines = [f"{len(missing)} of {len(named)} clips have no recording; first {next(iter(missing))}"] if missing else []
-    return [*lines, f"{len(extra)} recordings have no row in {raw.LABELS} and are not used; first {extra[0]}"] if extra else lines
+    lines = []
+    if missing:
+        lines.append(f"{len(missing)} of {len(named)} clips have no recording; first {missing[0]}: there is no {PLACES[0]}/{missing[0]}.*")
+    if extra:
+        lines.append(f"{len(extra)} recordings have no row in {raw.LABELS} and are not used; first {extra[0]}")
+    return lines
 
 
 def _name(folder: Path, name: str | None) -> str:

@@ -518,7 +518,7 @@ def test_clips_without_recordings_and_recordings_without_rows_are_told(tmp_path:
         (folder / "Raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "Raw" / name).touch()
     said = done("new", folder)
-    assert "notice: 11 of 12 clips have no recording; first Raw/vid_0/0010" in said
+    assert "notice: 11 of 12 clips have no recording; first vid_0/0010: there is no Raw/vid_0/0010.*" in said
     assert "notice: 1 recordings have no row in label.csv and are not used; first Raw/vid_0/extra.wav" in said
     assert "mmbench extract" in said
 
