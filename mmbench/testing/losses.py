@@ -276,7 +276,7 @@ def evaluation(subject: Subject) -> None:
 
 
 def state(subject: Subject) -> None:
-    """After two epochs the state goes through a file (weights_only) into a fresh instance, whose third epoch gives the same terms."""
+    """After two epochs parameters and buffers go through a file (weights_only) into a fresh instance, whose third epoch gives the same terms."""
     for case in cases(subject):
         loss = case.build()
         for epoch in (1, 2):
