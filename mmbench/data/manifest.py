@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import os
 import re
@@ -201,18 +200,10 @@ def load_manifest(name_or_path: str | Path, protocol: str | None = None, part: s
             beside = Path(text) / "dataset.yaml"  # what mmbench data new writes
             close = [str(beside)] if os.path.isfile(beside) else close
             hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(list_manifests())}; a path to a YAML file also works."
-            raise ConfigError(f"no data set is called {text!r}. {_own(Path(text)) or hint}")
+            if not close and os.path.isfile(Path(text) / "label.csv"):
+                hint = f"mmbench data new {text} writes a manifest for this folder: {beside}"
+            raise ConfigError(f"no data set is called {text!r}. {hint}")
     return _read(path, path.stat().st_mtime_ns, protocol, part)
-
-
-def _own(folder: Path) -> str:
-    """What to name in place of a folder with data of one's own; empty where it is none."""
-    with contextlib.suppress(OSError):  # a name that no file can have
-        if (folder / "dataset.yaml").is_file():
-            return f"The manifest of this folder is {folder / 'dataset.yaml'}"
-        if (folder / "label.csv").is_file():
-            return f"mmbench data new {folder} writes a manifest for this folder, {folder / 'dataset.yaml'}"
-    return ""
 
 
 def _choose(path: Path, kind: str, given: dict[str, Any], name: str | None) -> tuple[str, dict[str, Any]]:

@@ -132,10 +132,10 @@ def test_a_folder_in_place_of_its_manifest(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     Path("mine").mkdir()
     Path("mine/label.csv").touch()
-    with pytest.raises(ConfigError, match=r"mmbench data new mine writes a manifest for this folder, mine/dataset\.yaml"):
+    with pytest.raises(ConfigError, match=r"mmbench data new mine writes a manifest for this folder: mine/dataset\.yaml"):
         load_manifest("mine")
     Path("mine/dataset.yaml").touch()
-    with pytest.raises(ConfigError, match=r"The manifest of this folder is mine/dataset\.yaml"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'mine/dataset\.yaml'"):
         load_manifest("mine")
     with pytest.raises(ConfigError, match="mmbench data new FOLDER writes one"):
         load_manifest("mine/data.yaml")
