@@ -1,7 +1,13 @@
 """What the documentation says works: its blocks of code are executed, page by page, in a folder where the quickstart was made first.
 
-A block is executed unless a comment above it, ``<!-- not run: why -->``, says why it cannot be; its commands are then read as mmbench would read
-them. A block of YAML begins with the name of its file. A block with a title is the file of that name, which `test_site.py` compares.
+A block is executed as it stands, or with a comment above it:
+
+``<!-- run short: OPTIONS -->``  its commands get these options too, where they have them: fewer seeds, samples and epochs than a reader's
+``<!-- not run: why -->``        it cannot be executed; its commands are read as mmbench would read them, and their configs are loaded
+
+Files that a page asks for are small ones that `stand_ins` lays. A block of YAML begins with the name of its file. A block with a title is the file
+of that name, which `test_site.py` compares. A block of text shows a folder, which is looked for, or what the commands above it have printed: its
+lines have to be among theirs, with other numbers.
 """
 
 import inspect
@@ -9,6 +15,7 @@ import os
 import re
 import runpy
 import shlex
+import shutil
 from collections.abc import Iterator
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -22,13 +29,16 @@ from click.testing import CliRunner
 
 from mmbench import hookspecs
 from mmbench.cli import cli
+from mmbench.cli.options import execution
 from mmbench.data.content import Content
 from mmbench.data.manifest import load_manifest
 from mmbench.plugins import catalogue
+from mmbench.resolve import load
+from stand_ins import forked_runs, lay_mosi, lay_recordings, lay_settings
 
 ROOT = Path(__file__).parent.parent
 DOCS, MINE = ROOT / "docs", ROOT / "examples" / "mmbench-mine"
-BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]+) -->\n)?^```(\w*)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(?:^<!-- (not run|run short): ([^\n]+) -->\n)?^```(\w*)(?: title=\"([^\"]*)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLUGINS = {path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml")}
 LACKING = [name for name in ("material", "torch", "matplotlib") if find_spec(name) is None] + sorted(
     PLUGINS - {distribution.name for distribution in distributions()}
@@ -37,9 +47,10 @@ everything = pytest.mark.skipif(bool(LACKING), reason=f"guides are executed wher
 
 
 class Block(NamedTuple):
-    """One block of code: why it is not run (or nothing), its language, the file that it lists (or nothing), its text."""
+    """One block of code: how it is run and why or with which options, its language, the file that it lists (or nothing), its text."""
 
-    reason: str
+    how: str
+    note: str
     language: str
     listing: str
     text: str
@@ -51,7 +62,10 @@ def blocks(page: Path) -> list[Block]:
 
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "Written by docs/generate.py" not in path.read_text() and blocks(path)]
 OTHERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs" / "papers" / "README.md", *sorted(ROOT.glob("plugins/*/README.md"))]
-FIRST = DOCS / "start" / "quickstart.md"
+FIRST, SECOND = DOCS / "start" / "quickstart.md", DOCS / "start" / "first-comparison.md"
+QUICK = ["--set", "data.samples=120", "--set", "training.epochs=2"]
+SHORT = ["--set", "training.epochs=1", "--seeds", "1-2"]
+EXAMPLE = re.compile(r"(?:runs/(\w+)/)?((\w+)-0a1b2c3d4e5f)")
 
 
 def name_of(path: Path) -> str:
@@ -79,38 +93,112 @@ def parse(words: list[str]) -> None:
         command = found
 
 
+def found_here(word: str) -> str:
+    """A word of a command as a shell and a reader would write it: the home folder, and for the example of a folder's name one that is there."""
+    if example := EXAMPLE.match(word):
+        experiment, name, model = example.groups()
+        (folder,) = Path("runs", experiment or f"{model}_mosi").glob(f"{model}-*")
+        if experiment is None and not Path(name).exists():
+            shutil.copytree(folder, name)
+        return word if experiment is None else word.replace(name, folder.name)
+    return word.replace("~/", "home/", 1) if word.startswith("~/") else word
+
+
+def shorter(words: list[str], options: list[str]) -> list[str]:
+    """A command with those of the options that it has."""
+    command: click.Command = cli
+    for word in words[1:]:
+        if not isinstance(command, click.Group):
+            break
+        command = command.get_command(click.Context(command), word) or command
+    known = {name for parameter in command.params for name in parameter.opts}
+    for option, value in zip(options[::2], options[1::2], strict=True):
+        verb, section = words[1], value.partition(".")[0]
+        foreign = verb in ("rerun", "new") or (verb == "data" and section != "data") or (section == "tune" and verb != "tune")
+        if option in known and not (option == "--set" and foreign):
+            words = [*words, option, value]
+    return words
+
+
+def refused(words: list[str]) -> None:
+    """Read a command that is not executed, and its config. An error: mmbench would refuse it."""
+    parse(words)
+    if words[1] not in ("run", "check"):
+        return
+    context = cli.make_context("mmbench", words[1:])
+    _, command, arguments = cli.resolve_command(context, [*getattr(context, "_protected_args", ()), *context.args])
+    assert command is not None
+    given = command.make_context(words[1], list(arguments)).params
+    written = given["config"].endswith(".yaml") and not Path(given["config"]).exists()  # by a block that is not run
+    if written or "$" in given["config"]:
+        return
+    overrides = execution(given["overrides"], given.get("executor"), jobs=given.get("jobs"), jobs_per_device=given.get("jobs_per_device"))
+    for cell in load(given["config"], overrides, given["seeds"]):
+        assert not cell.missing, f"{shlex.join(words)}: {cell.missing}"
+
+
 def mmbench(words: list[str]) -> str:
     done = CliRunner().invoke(cli, words[1:])
     assert done.exit_code == 0, f"{shlex.join(words)}\n{done.output}\n{done.exception!r}"
     return done.output
 
 
-def execute(page: Path, folder: Path) -> Iterator[str]:
-    """Run the blocks of a page; what its commands print."""
-    for block in blocks(page):
-        if block.listing or block.language == "text":
-            continue
-        if block.reason:
-            assert block.language == "sh"
-            for words in commands(block.text):
-                if words[0] == "mmbench":
-                    parse(words)
-        elif block.language == "yaml":
-            name = re.match(r"# (\S+\.yaml)\n", block.text)
-            assert name, f"{page}: a block of YAML begins with the name of its file"
-            (folder / name[1]).write_text(block.text)
-        elif block.language == "python":
-            exec(compile(block.text, str(page), "exec"), {"__name__": "guide"})
+def shape(line: str) -> str:
+    """A printed line without what differs from run to run: numbers, widths of columns, marks that a score may have."""
+    return " ".join(re.sub(r"-+", "-", re.sub(r"\d[\d.,]*", "N", re.sub("[†‡]", "", line))).split())
+
+
+def shown(listing: str, printed: str, folder: Path) -> None:
+    """Compare a listing with the folder that it shows, or with what was printed."""
+    first, *rest = listing.splitlines()
+    if first.endswith("/"):
+        patterns = [re.sub("<[^>]*>", "*", first + line.split()[0]) for line in rest]
+        assert [pattern for pattern in patterns if not list(folder.glob(pattern))] == []
+    else:
+        known = {shape(line) for line in printed.splitlines()}
+        assert [line for line in listing.splitlines() if shape(line) not in known | {"", "..."}] == [], printed
+
+
+def execute(page: Path, folder: Path) -> None:
+    """Run the blocks of a page, and compare its listings."""
+    printed = ""
+    with pytest.MonkeyPatch.context() as patch:
+        runs = True
+        for block in blocks(page):
+            if block.listing or (block.how == "not run" and block.language != "sh"):
+                continue
+            if block.language == "text":
+                if runs:  # and not what a block that is not run would have printed
+                    shown(block.text, printed, folder)
+            elif block.language == "yaml":
+                name = re.match(r"# (\S+\.yaml)\n", block.text)
+                assert name, f"{page}: a block of YAML begins with the name of its file"
+                (folder / name[1]).write_text(block.text)
+            elif block.language == "python":
+                exec(compile(block.text, str(page), "exec"), {"__name__": "guide"})
+            else:
+                assert block.language == "sh", f"{page}: a block is sh, python, yaml or text, not {block.language!r}"
+                runs = block.how != "not run"
+                printed += "".join(lines_of(page, block, patch))
+
+
+def lines_of(page: Path, block: Block, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Run the commands of a block of shell lines; what they print."""
+    for words in commands(block.text):
+        if block.how == "not run":
+            if words[0] == "mmbench":
+                refused(words)
+        elif words[0] == "export":
+            for name, value in (word.split("=", 1) for word in words[1:]):
+                patch.setenv(name, found_here(value))
         else:
-            assert block.language == "sh", f"{page}: a block is sh, python, yaml or text, not {block.language!r}"
-            for words in commands(block.text):
-                assert words[0] == "mmbench", f"{page}: {words}: only mmbench is run here; say why this is not"
-                yield mmbench(words)
+            assert words[0] == "mmbench", f"{page}: {words}: only mmbench is run here; say why this is not"
+            yield mmbench([found_here(word) for word in shorter(words, shlex.split(block.note))])
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Iterator[Path]:
-    """A folder with the runs of the quickstart, where the package of the examples is installed."""
+    """A folder with the runs of the quickstart and of the first comparison, where the package of the examples is installed."""
     folder, site = tmp_path_factory.mktemp("guides"), tmp_path_factory.mktemp("site")
     info = site / "mmbench_mine-0.1.dist-info"
     info.mkdir()
@@ -125,19 +213,45 @@ def world(tmp_path_factory) -> Iterator[Path]:
         patch.syspath_prepend(str(site))
         patch.chdir(folder)
         catalogue.cache_clear()
-        list(execute(FIRST, folder))
-        yield folder
+        execute(FIRST, folder)
+        lay_mosi(folder)
+        lay_settings(folder)
+        with forked_runs():
+            execute(SECOND, folder)
+            yield folder
     catalogue.cache_clear()
 
 
-@everything
-@pytest.mark.parametrize("page", [page for page in PAGES if page != FIRST], ids=name_of)
-def test_the_blocks_of_a_page(page: Path, world: Path) -> None:
-    list(execute(page, world))
+@pytest.fixture
+def here(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, so that no page depends on another; its files are the same on disk."""
+    shutil.copytree(world, tmp_path / "here", copy_function=os.link)
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
 
 
 @everything
-def test_the_script_that_reads_runs(world: Path, capsys, monkeypatch) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in (FIRST, SECOND)], ids=name_of)
+def test_the_blocks_of_a_page(page: Path, here: Path) -> None:
+    if page.name == "recordings.md":
+        lay_recordings(here)
+    if page.name == "troubleshooting.md":
+        next(here.glob("runs/decalign_mosi/decalign-*/seed-1/result.json")).unlink()  # as if it had been killed
+    execute(page, here)
+
+
+@everything
+def test_the_front_page(here: Path) -> None:
+    """Its commands, and the listing of the quickstart."""
+    output, verbs = (next(block for block in blocks(ROOT / "README.md") if text in block.text) for text in ("runs to do, 0 done", "mmbench rerun"))
+    shown(output.text, mmbench(["mmbench", "run", "quickstart", *QUICK, "--seeds", "1-2"]), here)
+    with pytest.MonkeyPatch.context() as patch:
+        text = verbs.text.replace("new plugin mine", "new plugin other")  # that one is installed here
+        list(lines_of(ROOT / "README.md", Block("run short", shlex.join([*SHORT, "--set", "data.splits=own"]), "sh", "", text), patch))
+
+
+@everything
+def test_the_script_that_reads_runs(here: Path, capsys, monkeypatch) -> None:
     monkeypatch.setattr("sys.argv", ["read_runs.py", "runs"])
     runpy.run_path(str(ROOT / "examples" / "read_runs.py"))
     shown = capsys.readouterr().out
