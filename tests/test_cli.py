@@ -224,7 +224,7 @@ def test_a_run_from_start_to_table(mmbench) -> None:
     again = mmbench("run", "floor.yaml")
     assert "0 runs to do, 4 done" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert "1 runs to do" not in again.stdout
+    assert "1 run to do" not in again.stdout
     more = mmbench("run", "floor.yaml", "--seeds", "1-3")
     assert "2 runs to do, 4 done" in more.stdout
     assert "linear (floor)" in mmbench("report", "runs").stdout
@@ -287,7 +287,7 @@ def test_a_failed_run_is_recorded_not_scored_and_only_rerun_on_request(mmbench) 
     assert result["status"] == "failed"
     assert "metrics" not in result
     assert "0 runs to do, 1 done, 1 failed before" in mmbench("run", "floor.yaml", "--seeds", "1", code=1).stdout
-    assert "1 runs to do, 1 done" in mmbench("run", "floor.yaml", "--seeds", "1", "--rerun", "failed", code=1).stdout
+    assert "1 run to do, 1 done" in mmbench("run", "floor.yaml", "--seeds", "1", "--rerun", "failed", code=1).stdout
 
 
 def test_an_interrupt_while_modules_are_imported_says_nothing() -> None:

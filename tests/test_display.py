@@ -93,7 +93,7 @@ def test_each_run_has_a_line_with_its_epoch_score_and_time_left(display, columns
 
 
 def test_a_run_that_ends_leaves_one_line_and_nothing_else(display) -> None:
-    lines, screen, clock = display(80, total=2)
+    lines, screen, clock = display(100, total=2)
     for epoch in (1, 2):
         clock.now += 1
         lines.epoch(request("tfn seed 1"), told(epoch))
@@ -108,6 +108,20 @@ def test_a_run_that_ends_leaves_one_line_and_nothing_else(display) -> None:
     assert screen.shown[1:] == ["[2/2] lmf seed 1  failed  epoch 2/40  valid acc2_non0 0.9123  1.0 s  out of memory"]
     lines.clear()
     assert len(screen.shown) == 2
+
+
+def test_no_time_is_told_while_one_run_is_unknown(display) -> None:
+    lines, screen, clock = display(80, total=3)
+    for epoch in (1, 2):
+        clock.now += 1
+        lines.epoch(request("constant seed 1"), told(epoch, of=2))
+    lines.outcome(RunOutcome(request("constant seed 1"), "done"))
+    clock.now += 1
+    lines.epoch(request("decalign seed 1"), told(1))
+    assert screen.shown[-1] == "1 of 3 runs have ended"
+    clock.now += 10
+    lines.epoch(request("decalign seed 1"), told(2))
+    assert screen.shown[-1].startswith("1 of 3 runs have ended, about 6.3 min left")
 
 
 def test_many_runs_fit_the_window_and_names_are_harmless(display) -> None:

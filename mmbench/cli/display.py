@@ -94,9 +94,8 @@ class Lines:
         if course is not None:
             seconds = self._clock() - course.started
             self._seconds.append(seconds)
-            detail = f"  {course.state}" + (
-                f"  {seconds:.1f} s" if seconds >= 0.05 else ""
-            )  # not where it was heard of with its end, as from elsewhere
+            took = f"  {seconds:.1f} s" if seconds >= 0.05 else ""  # nothing where it was heard of with its end, as from elsewhere
+            detail = f"  {course.state}{took}"
         reason = f"  {outcome.reason}" if outcome.reason else ""
         self.clear()
         say(f"[{self.finished}/{self.total}] {outcome.request.label}  {outcome.status}{detail}{reason}")
@@ -137,11 +136,11 @@ class Lines:
     def left(self) -> float | None:
         """Seconds until all runs may be done, where that can be told: what goes on, and as long for each that waits as others took."""
         known = [course.left for course in self.running.values() if course.left is not None]
-        whole = self._seconds or [course.latest - course.started + left for course in self.running.values() if (left := course.left) is not None]
-        if not whole or not self.running:
+        if not known or len(known) < len(self.running):
             return None
+        whole = self._seconds or [course.latest - course.started + left for course, left in zip(self.running.values(), known, strict=True)]
         waiting = self.total - self.finished - len(self.running)
-        return (sum(known) + waiting * sum(whole) / len(whole)) / len(self.running)
+        return (sum(known) + waiting * sum(whole) / len(whole)) / len(known)
 
 
 class Failures:

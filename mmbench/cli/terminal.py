@@ -29,6 +29,11 @@ def say_whole(text: str) -> None:
     click.echo(shown(text))
 
 
+def runs(number: int) -> str:
+    """``1 run`` or ``2 runs``."""
+    return f"{number} run{'' if number == 1 else 's'}"
+
+
 @contextlib.contextmanager
 def hushed(on: bool) -> Iterator[None]:
     """While `on`, what is said to standard output is dropped; errors and warnings are not."""

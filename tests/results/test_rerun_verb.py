@@ -123,7 +123,7 @@ def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path, monke
     before = {path: path.read_bytes() for path in tmp_path.glob("runs/**/*") if path.is_file()}
     part = str(folder.relative_to(tmp_path))
     said = mmbench("rerun", part)
-    assert "runs-rerun: 1 runs to do, 0 there already" in said
+    assert "runs-rerun: 1 run to do, 0 there already" in said
     assert "bit-identical predictions" in said
     assert "1 of 1 runs came to the same scores." in said
     assert before == {path: path.read_bytes() for path in tmp_path.glob("runs/**/*") if path.is_file()}
