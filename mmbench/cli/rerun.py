@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import iglob
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,7 +139,7 @@ def _runs(run: Path) -> list[RunRecord]:
     import tarfile
     import zipfile
 
-    from mmbench.results.runs import find_runs
+    from mmbench.results.runs import find_runs, read_run
 
     if run.is_file():
         if tarfile.is_tarfile(run) or zipfile.is_zipfile(run):
@@ -146,8 +147,10 @@ def _runs(run: Path) -> list[RunRecord]:
         if (run.parent / "result.json").is_file():
             raise ConfigError(f"{run}: is a file; the run is the folder: mmbench rerun {run.parent}")
     place = run.parent if run.parent != Path() and run.parent.is_dir() else RUNS
-    if not run.exists() and place.is_dir():
-        known = find_runs(place)
+    # three levels deep at most: it may be a home, or all of a disk
+    near = [] if run.exists() else [name for above in ("", "*/", "*/*/") for name in iglob(f"{above}seed-*", root_dir=place)]
+    if near:
+        known = [read_run((place / name).resolve()) for name in sorted(near)]
         meant = [record for record in known if run.name in (record.name, record.experiment) or record.label.startswith(run.name)]
         raise ConfigError(
             f"{run}: there is no such folder. Rows are the folders below {place}, for example mmbench rerun {_examples(meant or known)}"

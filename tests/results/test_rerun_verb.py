@@ -76,6 +76,8 @@ def test_mistakes_have_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(ConfigError, match="there is no such folder"):
         rerun_of(tmp_path / "none" / "none")
     run = make_run(tmp_path / "runs", "misa")
+    with pytest.raises(ConfigError, match="none: there is no such folder; give"):  # runs far below a folder are not looked for
+        rerun_of(tmp_path / "none")
     (run / "config.yaml").write_text("name: [")
     with pytest.raises(ConfigError, match=r"config.yaml:1:8: not valid YAML"):
         rerun_of(run)
