@@ -78,9 +78,12 @@ def test_a_machine_of_no_cluster_is_told_of_at_once(slurm, tmp_path) -> None:
         ("cuda", {}, r"^executor.gpus = 0: .*--device cuda"),
         ("cpu", {"time": 2}, r"^executor.time = 2: no time is left"),
         ("cuda", {"sbatch": {"gres": "gpu:1"}}, None),
+        ("cuda", {"sbatch": {"gres": "shard:1"}}, None),
+        ("cuda", {"sbatch": {"exclusive": True}}, None),
+        ("cuda", {"sbatch": {"exclusive": False}}, r"^executor.gpus = 0: "),
         ("cpu", {"time": 2, "stop_before": 20}, None),
     ],
-    ids=["no-gpu", "no-time", "gres", "time"],
+    ids=["no-gpu", "no-time", "gres", "shard", "node", "no-node", "time"],
 )
 def test_jobs_in_which_no_run_could_come_forward_are_refused(tmp_path, device, options, error) -> None:
     several = [replace(run, device=device) for run in runs(tmp_path, 1)]
@@ -175,11 +178,17 @@ def test_no_slurm_is_one_error(tmp_path, monkeypatch) -> None:
             r"^slurm job 7 ended: OUT_OF_MEMORY \(OutOfMemory\); slurmstepd: error: 7 had more than it asked for; see .*/7_0_log.out",
         ),
         ("echo '7|FAILED|JobLaunchFailure|mmbench'; rm -f $LOG", "exit 1", "failed", r"; it has left no log in .*/trial/slurm: is that folder on"),
+        (
+            "echo '7|FAILED|NonZeroExitCode|mmbench'; echo 'srun: error: n1: task 0: Exited with exit code 2' > $LOG",
+            "exit 1",
+            "failed",
+            r"; srun: error: n1: .* code 2; see ",
+        ),
         ("echo '7|NODE_FAIL|None|mmbench'", "exit 1", "interrupted", r"^slurm job 7 ended: NODE_FAIL$"),
         ("exit 0", "exit 1", "interrupted", r"^slurm job 7 is not known any more$"),
         ("exit 0", "echo '7|CANCELLED by 0|0:0'", "interrupted", r"^slurm job 7 ended: CANCELLED \(exit code 0:0\)$"),
     ],
-    ids=["memory", "launch", "node", "vanished", "accounted"],
+    ids=["memory", "launch", "closing", "node", "vanished", "accounted"],
 )
 def test_a_job_without_a_result(slurm, tmp_path, monkeypatch, squeue, sacct, status, reason) -> None:
     """Nothing is waited for for ever: the run has the reason that Slurm gives, in its folder too where it has failed."""

@@ -103,8 +103,9 @@ class Scheduler:
 
 
 def last_line(text: str) -> str:
-    """The last line of an error, where Slurm's commands say what it is about; nothing of how they end."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip() and not CLOSING.search(line)), "no answer")
+    """The last line of an error, where Slurm's commands say what it is about; nothing of how they end, unless that is all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return ([line for line in lines if not CLOSING.search(line)] or lines or ["no answer"])[-1]
 
 
 def array(job: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shutil
 import sys
@@ -40,6 +41,8 @@ KEYS = (
     ("option", "sbatch", "sbatch --help lists the options"),
 )
 """By what sbatch complains of: the option that says it, and where to look for what is there."""
+GPUS = re.compile("gpu|gres|tres|exclusive", re.IGNORECASE)
+"""What may give a job GPUs: parts of them (MPS, shards) are a gres, too, and who has a node alone has all of it."""
 NEVER = 1 << 30
 """Times that submitit lets a job reach its time limit before it gives up: one that comes forward goes on, and `Job` ends one that does not."""
 
@@ -85,8 +88,9 @@ def asked(several: Sequence[Pack], config: SlurmConfig) -> str:
 
 
 def _has_gpus(config: SlurmConfig) -> bool:
-    """Whether jobs ask for GPUs, in one of the ways that sbatch knows."""
-    return bool(config.gpus) or any("gpu" in f"{key} {value}" for key, value in config.sbatch.items() if value is not False)
+    """Whether jobs ask for GPUs, in one of the ways that sbatch knows, its environment among them."""
+    others = [f"{key} {value}" for key, value in config.sbatch.items() if value is not False]
+    return bool(config.gpus) or any(map(GPUS.search, [*others, *(name for name in os.environ if name.startswith("SBATCH_"))]))
 
 
 def _cores(several: Sequence[Pack], config: SlurmConfig) -> int:
