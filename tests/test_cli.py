@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mmbench import cli
+from mmbench.errors import PluginError
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="training needs torch")
 needs_decalign = pytest.mark.skipif(find_spec("mmbench_decalign") is None or find_spec("torch") is None, reason="needs the DecAlign plugin")
@@ -163,6 +164,18 @@ def test_likely_mistakes_have_the_next_step(line: str, said: str, tmp_path: Path
         cli.main()
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_mistake_is_told_where_plugins_cannot_be_listed(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def catalogue() -> None:
+        raise PluginError("MMBENCH_PLUGINS names nobody")
+
+    monkeypatch.setattr("mmbench.plugins.catalogue", catalogue)
+    monkeypatch.setattr(sys, "argv", ["mmbench", "show", "linear"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "'linear' is not one of" in capsys.readouterr().err
 
 
 def test_data_that_are_missing_or_damaged_end_with_code_3(mmbench) -> None:

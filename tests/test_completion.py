@@ -27,6 +27,7 @@ def test_verbs_and_options() -> None:
     assert offered("") == list(VERBS)
     assert "--data-root" in offered("run", "--da")
     assert offered("new", "") == ["config", "plugin"]
+    assert offered("rum", "quick") == []
 
 
 def test_components_configs_data_sets_and_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

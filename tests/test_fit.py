@@ -10,6 +10,7 @@ from tabulate import tabulate
 from mmbench.cli import fit as fitting
 from mmbench.cli import terminal
 from mmbench.cli.fit import fit
+from mmbench.cli.options import deliver
 from mmbench.results.text import width
 
 words = st.text("abcdeß中↑±0123456789.", min_size=1, max_size=14)
@@ -81,6 +82,15 @@ def test_a_terminal_gets_blocks_and_a_file_whole_lines(monkeypatch, capsys) -> N
     assert sum(line.startswith("head0 ") for line in lines) > 2
 
 
+@pytest.mark.parametrize(("form", "whole"), [("plain", False), ("github", True), ("latex", True), ("csv", True), ("json", True)])
+def test_what_is_for_files_stays_whole_on_a_terminal(form: str, whole: bool, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    text = f"% {'words ' * 30}\n"
+    deliver(text, None, form)
+    assert (capsys.readouterr().out == text) is whole
+
+
 @pytest.mark.parametrize("columns", [1, fitting.NARROWEST - 1])
 def test_a_terminal_too_narrow_for_columns_gets_the_table_as_it_is(columns: int) -> None:
     table = tabulate([["x" * 30, "y" * 30]], ["name", "value"], tablefmt="simple")
@@ -97,6 +107,7 @@ def test_a_description_stays_in_its_column() -> None:
 
 
 def test_commands_and_documents_stay_whole(monkeypatch, capsys) -> None:
+    assert fit(" " * 90 + "word", 80) == " " * 90 + "word"
     command = f"    mmbench run {'x ' * 50}"
     assert fit(command, 80) == command
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

@@ -61,7 +61,7 @@ class Verbs(click.Group):
         return command  # type: ignore[no-any-return]
 
     def resolve_command(self, context: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in VERBS:
+        if args[0] not in VERBS and not context.resilient_parsing:  # as when a shell asks for what can follow
             raise click.UsageError(f"No such command {args[0]!r}. {_meant(args[0])}", context)
         return super().resolve_command(context, args)
 
@@ -95,8 +95,10 @@ def _hint(error: click.ClickException) -> str:
     if error.ctx.info_name == "show" and isinstance(error, click.BadParameter):
         from mmbench.plugins import catalogue
 
-        named = [entry.component for entry in catalogue().entries if entry.component.name in sys.argv[2:]]
-        return f" Did you mean 'mmbench show {named[0].kind} {named[0].name}'?" if named else ""
+        with contextlib.suppress(MmbenchError):  # of plugins, which is not what was asked
+            named = [entry.component for entry in catalogue().entries if entry.component.name in sys.argv[2:]]
+            meant = dict.fromkeys(f"'mmbench show {each.kind} {each.name}'" for each in named)
+            return f" Did you mean {' or '.join(meant)}?" if meant else ""
     if not any("--set" in parameter.opts for parameter in error.ctx.command.params):
         return ""
     if isinstance(error, click.NoSuchOption) and not error.possibilities:

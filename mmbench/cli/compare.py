@@ -52,4 +52,4 @@ def command(names: tuple[str, ...], runs: Path | None, given: tuple[str, ...], u
         first, second = (opponent_at(Path(name)) for name in names)
         found = [pair(first, second, known_metrics([*first.row.records, *second.row.records]), metrics, draws, unit)]
     text = render(found, format_)
-    deliver(text, out)
+    deliver(text, out, format_)

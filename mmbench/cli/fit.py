@@ -51,6 +51,8 @@ def wrapped(line: str, columns: int) -> list[str]:
     if not start and any(command in line for command in COMMANDS):
         return [line]
     start = start or len(line) - len(line.lstrip())
+    if start >= columns:
+        return [line]
     first, *rest = textwrap.wrap(line[start:], columns - width(line[:start]), break_long_words=False, break_on_hyphens=False)
     return [line[:start] + first, *(" " * width(line[:start]) + each for each in rest)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from mmbench.cli.complete import complete
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import say, say_whole
 
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", callback=lambda context, option, value: _device(value)
@@ -103,10 +103,10 @@ def _device(value: str) -> str:
     return value
 
 
-def deliver(text: str, out: Path | None) -> None:
-    """Print the text, or write it to the file that ``--out`` names. ConfigError: it cannot be written."""
+def deliver(text: str, out: Path | None, format_: str) -> None:
+    """Print the text, its lines whole where it is not for people, or write it to the file of ``--out``. ConfigError: that cannot be written."""
     if out is None:
-        say(text, nl=False)
+        (say if format_ == "plain" else say_whole)(text, nl=False)
         return
     from mmbench.files import write, writing
     from mmbench.privacy import shared

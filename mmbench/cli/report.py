@@ -109,7 +109,7 @@ def command(
         say(f"wrote {html}")
         return
     text = shown(records, format_, rows, columns, chosen, published, baseline, grid, draws, top)
-    deliver(text, out)
+    deliver(text, out, format_)
 
 
 def refuse(given: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
-from mmbench.cli.terminal import hushed, runs, say
+from mmbench.cli.terminal import hushed, runs, say, say_whole
 
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
@@ -87,7 +87,7 @@ def command(
     result = result_of(work, drawn.notes)
     texts = {name: render(result, name) for name in FORMATS}
     files = [_write(place.with_name(f"{place.name}.{suffix}"), texts[name]) for name, suffix in FORMATS.items()]
-    say(texts[format_] if quiet else f"\n{texts[format_]}")
+    (say if format_ == "plain" else say_whole)(texts[format_] if quiet else f"\n{texts[format_]}")
     say("wrote " + ", ".join(clean(str(path)) for path in [*files, *drawn.files]))
     if failed:
         sys.exit(1)

@@ -24,9 +24,9 @@ def say(text: str = "", err: bool = False, nl: bool = True) -> None:
     click.echo(fit(text, shutil.get_terminal_size().columns) if stream.isatty() else text, err=err, nl=nl)
 
 
-def say_whole(text: str) -> None:
-    """Print a program or a document of JSON, whose lines stay as they are."""
-    click.echo(shown(text))
+def say_whole(text: str, nl: bool = True) -> None:
+    """Print a program, a document of JSON or a table in a format of files, whose lines stay as they are."""
+    click.echo(shown(text), nl=nl)
 
 
 def runs(number: int) -> str:
