@@ -1,4 +1,4 @@
-"""Run folders with pandas: scores over seeds, how runs learned, and where two models differ. `python examples/read_runs.py runs`"""
+"""Run folders with pandas: scores over seeds, how runs learned, and where models of regression err. `python examples/read_runs.py runs`"""
 
 # %% every finished run below a folder
 import json

@@ -65,7 +65,7 @@ OTHERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs" / "pape
 FIRST, SECOND = DOCS / "start" / "quickstart.md", DOCS / "start" / "first-comparison.md"
 QUICK = ["--set", "data.samples=120", "--set", "training.epochs=2"]
 SHORT = ["--set", "training.epochs=1", "--seeds", "1-2"]
-EXAMPLE = re.compile(r"(?:runs/(\w+)/)?((\w+)-0a1b2c3d4e5f)")
+EXAMPLE = re.compile(r"(runs/)?(\w+)/((\w+)-0a1b2c3d4e5f)")
 
 
 def name_of(path: Path) -> str:
@@ -94,13 +94,16 @@ def parse(words: list[str]) -> None:
 
 
 def found_here(word: str) -> str:
-    """A word of a command as a shell and a reader would write it: the home folder, and for the example of a folder's name one that is there."""
+    """A word of a command as a shell and a reader would write it: the home folder, and for the example of a folder's name one that is there.
+
+    Where that one is not in ``runs``, somebody has sent it.
+    """
     if example := EXAMPLE.match(word):
-        experiment, name, model = example.groups()
-        (folder,) = Path("runs", experiment or f"{model}_mosi").glob(f"{model}-*")
-        if experiment is None and not Path(name).exists():
-            shutil.copytree(folder, name)
-        return word if experiment is None else word.replace(name, folder.name)
+        runs, experiment, name, model = example.groups()
+        (folder,) = Path("runs", experiment).glob(f"{model}-*")
+        if not runs:
+            shutil.copytree(folder, Path(experiment, folder.name), dirs_exist_ok=True)
+        return word.replace(name, folder.name)
     return word.replace("~/", "home/", 1) if word.startswith("~/") else word
 
 
@@ -144,8 +147,9 @@ def mmbench(words: list[str]) -> str:
 
 
 def shape(line: str) -> str:
-    """A printed line without what differs from run to run: numbers, widths of columns, marks that a score may have."""
-    return " ".join(re.sub(r"-+", "-", re.sub(r"\d[\d.,]*", "N", re.sub("[†‡]", "", line))).split())
+    """A printed line without what differs from run to run: numbers, units of time and memory, widths of columns, marks that a score may have."""
+    line = re.sub(r"(?<=\d )(?:s|min|h|MB|GB)\b", "unit", re.sub("[†‡]", "", line))
+    return " ".join(re.sub(r"-+", "-", re.sub(r"\d[\d.,]*", "N", line)).split())
 
 
 def shown(listing: str, printed: str, folder: Path) -> None:
