@@ -25,7 +25,7 @@ ALONE = {
 
 
 @click.command()
-@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("folders", metavar="[DIR...]", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format",
     "format_",
@@ -74,8 +74,8 @@ def command(
 ) -> None:
     """Print the tables of the runs below DIR: mean and sample standard deviation over seeds, with the floors.
 
-    DIR is the folder of one experiment, or one above several; with several, a run that is found twice counts once. Runs on the same data stand in
-    one table. A protocol with parts (folds, binary tasks) has a table of the means over its parts, then one for each part.
+    DIR is the folder of one experiment, or one above several (default: runs); with several, a run that is found twice counts once. Runs on the same
+    data stand in one table. A protocol with parts (folds, binary tasks) has a table of the means over its parts, then one for each part.
 
     \b
       mmbench report runs                                            a table for each data set
@@ -98,7 +98,7 @@ def command(
         check_writable(out)
     if html is not None:
         check_writable(html, "choose another place with --html")
-    records = found_below(folders)
+    records = found_below(folders or (Path("runs"),))
     chosen = tuple(dict.fromkeys(key.strip() for key in metrics.split(",") if key.strip())) if metrics is not None else ()
     if metrics is not None and not chosen:
         raise ConfigError("--metrics names no score; write them with commas, such as --metrics mae,acc2_non0")

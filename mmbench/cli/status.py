@@ -10,11 +10,11 @@ from mmbench.cli.terminal import json_text, say, say_whole
 
 
 @click.command()
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", default=Path("runs"), type=click.Path(path_type=Path))
 @click.option("--all", "every", is_flag=True, help="List every configuration, of many too those that are wholly done, pending or queued.")
 @click.option("--json", "as_json", is_flag=True, help="Print the state of each run as JSON, for scripts.")
 def command(folder: Path, every: bool, as_json: bool) -> None:
-    """Show the state of every run below DIR: one line for each configuration, with the reasons of failures below it."""
+    """Show the state of every run below DIR (default: runs): one line for each configuration, with the reasons of failures below it."""
     from mmbench.results.documents import status_document
     from mmbench.results.formats import clean
     from mmbench.results.runs import find_runs
