@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ LONGEST = 1 << 16
 _STATUS = re.compile(r'"status": "(\w+)"')
 _CONFIG = re.compile(r"^(extends|model|losses):", re.MULTILINE)
 _SIMULATED = re.compile(r"\bsimulated: true")
+_NAME = re.compile(r"^name: *['\"]?([\w.-]+)", re.MULTILINE | re.ASCII)
 _TUNE = re.compile(r"^tune:", re.MULTILINE)
 _SEARCH = re.compile(r"_tuned?$")
 Step = tuple[str, str]
@@ -51,7 +53,7 @@ class Found:
         name = name if verb == "tune" else self.name
         own = Path(f"{name}.yaml")
         known = own.name if own.is_file() else name if (shipped("configs") / own).is_file() else "CONFIG"
-        return f"mmbench {verb} {printable(known)}"
+        return f"mmbench {verb} {_word(known)}"
 
 
 def advice() -> list[str]:
@@ -129,9 +131,9 @@ def _install() -> Iterator[tuple[str, list[Step]]]:
 def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     """What did not come about, or is coming."""
     steps = {
-        "going on": lambda each: [(f"mmbench status {RUNS}/{printable(each.name)}", "who executes what")],
+        "going on": lambda each: [(f"mmbench status {_word(RUNS / each.name)}", "who executes what")],
         "failed": lambda each: [
-            (f"mmbench status {RUNS}/{printable(each.name)}", "why"),
+            (f"mmbench status {_word(RUNS / each.name)}", "why"),
             (f"{each.command} --rerun failed", "tries them again; with the --set and --seeds of before"),
         ],
         "unfinished": lambda each: [(each.command, "goes on; with the --set and --seeds of before")],
@@ -142,6 +144,11 @@ def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
             yield f"{_runs_of(each.states[state])} of {printable(each.name)} {_verb(state, each.states[state])}.", of(each)
         if more := concerned[MOST_NAMED:]:
             yield f"So it is in {len(more)} more experiments.", [(f"mmbench status {RUNS}", "all of them")]
+
+
+def _word(name: str | Path) -> str:
+    """A name as a shell takes it for one word."""
+    return shlex.quote(printable(str(name)))
 
 
 def _runs_of(count: int) -> str:
@@ -155,17 +162,19 @@ def _verb(state: str, count: int) -> str:
 def _configs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     """Configs in the working directory that have no runs yet."""
     known = {name for each in found for name in (each.name, _SEARCH.sub("", each.name))}
-    new = [path for path in sorted(Path().glob("*.yaml")) if path.stem not in known and path.is_file() and _CONFIG.search(_head(path))]
-    for path in new[:MOST_NAMED]:
-        name, verb = printable(path.name), "tune" if _TUNE.search(_head(path)) else "run"
-        yield f"{name} has not been run.", [(f"mmbench check {name}", "what it would do"), (f"mmbench {verb} {name}", "trains, and prints the table")]
+    heads = {path: _head(path) for path in sorted(Path().glob("*.yaml")) if path.is_file()}
+    named = {path: own[1] if (own := _NAME.search(head)) else path.stem for path, head in heads.items()}
+    for path in [path for path, head in heads.items() if named[path] not in known and _CONFIG.search(head)][:MOST_NAMED]:
+        name, verb = _word(path), "tune" if _TUNE.search(heads[path]) else "run"
+        steps = [(f"mmbench check {name}", "what it would do"), (f"mmbench {verb} {name}", "trains, and prints the table")]
+        yield f"{printable(path.name)} has not been run.", steps
 
 
 def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     done = [each for each in found if each.methods]
     if not done:
         return
-    place = f"{RUNS}/{printable(done[0].name)}" if len(done) == 1 else str(RUNS)
+    place = _word(RUNS / done[0].name if len(done) == 1 else RUNS)
     methods = sum(len(each.methods) for each in done)
     steps = [(f"mmbench report {place}", "the tables")]
     if methods > 1:
@@ -178,9 +187,9 @@ def _sent() -> Iterator[tuple[str, list[Step]]]:
     """Experiments and configurations right here, as somebody sends them."""
     sent = [place for place in _folders(Path())[:MOST_LOOKED] if any(map(_has_seeds, (place, *_folders(place)[:MOST_LOOKED])))]
     for place in sent[:MOST_NAMED]:
-        name = printable(str(place))
+        name = _word(place)
         steps = [(f"mmbench status {name}", "which folder is which row"), (f"mmbench score {name}", "its scores again, from the stored predictions")]
-        yield f"{name} holds runs.", [*steps, (f"mmbench rerun {name}", "trains one of its configurations again, and compares")]
+        yield f"{printable(place.name)} holds runs.", [*steps, (f"mmbench rerun {name}", "trains one of its configurations again, and compares")]
 
 
 def _has_seeds(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def _finished(run: Path) -> tuple[list[RunRecord], int]:
 
     records = _runs(run)
     if (several := len({(record.experiment, record.label) for record in records})) > 1:
-        raise ConfigError(f"{run}: holds {several} configurations; choose one of them, for example mmbench rerun {_examples(records)}")
+        raise ConfigError(f"{run}: holds {several} configurations; choose one of them, for example mmbench rerun {_examples(records, run)}")
     done = [record for record in records if record.status == "done"]
     for record in records:
         if record not in done:
@@ -152,19 +153,18 @@ def _runs(run: Path) -> list[RunRecord]:
     if near:
         known = [read_run((place / name).resolve()) for name in sorted(near)]
         meant = [record for record in known if run.name in (record.name, record.experiment) or record.label.startswith(run.name)]
-        raise ConfigError(
-            f"{run}: there is no such folder. Rows are the folders below {place}, for example mmbench rerun {_examples(meant or known)}"
-        )
+        examples = _examples(meant or known, place)
+        raise ConfigError(f"{run}: there is no such folder. Rows are the folders below {place}, for example mmbench rerun {examples}")
     return find_runs(run)
 
 
-def _examples(records: Sequence[RunRecord]) -> str:
+def _examples(records: Sequence[RunRecord], place: Path) -> str:
     """Some configurations by their folders and names in tables, methods before floors."""
     found = {}
     for record in sorted(records, key=lambda record: record.floor):
         found[record.folder.parent if record.seed is not None else record.folder] = record.title
-    more = f", and {len(found) - MOST_NAMED} more: mmbench status" * (len(found) > MOST_NAMED)
-    return ", ".join(f"{_near(folder)} ({name})" for folder, name in islice(found.items(), MOST_NAMED)) + more
+    more = f", and {len(found) - MOST_NAMED} more: mmbench status {shlex.quote(str(place))}" * (len(found) > MOST_NAMED)
+    return ", ".join(f"{shlex.quote(str(_near(folder)))} ({name})" for folder, name in islice(found.items(), MOST_NAMED)) + more
 
 
 def _near(folder: Path) -> Path:

@@ -48,6 +48,8 @@ def test_a_folder_that_somebody_sent_is_seen(said, tmp_path: Path) -> None:
     run.parent.rename(tmp_path / run.parent.name)
     assert f"{run.parent.name} holds runs." in said()
     assert "theirs holds" not in said()
+    (tmp_path / run.parent.name).rename(tmp_path / "from them")
+    assert "from them holds runs.\n    mmbench status 'from them' " in said()
 
 
 def test_runs_that_ended_otherwise_than_done_have_their_command(said, tmp_path: Path) -> None:
@@ -86,6 +88,11 @@ def test_a_config_without_runs_is_told_of(said, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text("services: {}\n")
     assert "mine.yaml has not been run.\n    mmbench check mine.yaml " in said()
     assert "other.yaml" not in said()
+    (tmp_path / "mine.yaml").write_text("extends: quickstart\nname: 'demo' # as in the paper\n")
+    make_run(tmp_path / "runs", "misa")
+    assert "has not been run" not in said()
+    (tmp_path / "its copy.yaml").write_text("extends: quickstart\n")
+    assert "its copy.yaml has not been run.\n    mmbench check 'its copy.yaml' " in said()
 
 
 def test_searches_have_their_own_verb(said, tmp_path: Path) -> None:
