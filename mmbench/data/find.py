@@ -96,7 +96,7 @@ def _in_folder(folder: Path, manifest: Manifest, config: DataConfig, raw: bool, 
         state = "" if folder.is_dir() else " (which does not exist)"
         where = "--data-root FOLDER, MMBENCH_DATA or data.path says where the files are"
         names = ", ".join([*looked, *tables])
-        how = f"{where}. {_how_to_get(manifest, advice)}{_unreadable(folder, manifest)}"
+        how = ". ".join(filter(None, (where, _how_to_get(manifest, advice), _unreadable(folder, manifest))))
         raise DataError(f"{manifest.title} was not found. Looked in {folder}{state}; {how} (Names that are looked for: {names})")
     return next(iter(found.values()))
 
@@ -124,7 +124,7 @@ def _unreadable(folder: Path, manifest: Manifest) -> str:
             if pickles.peek(path) is None:
                 pickles.load(path)
     except DataError as error:
-        return f". No use is {error}"
+        return f"No use is {error}"
     return ""
 
 
@@ -139,4 +139,4 @@ def _matching(folder: Path, parts: Sequence[str], wanted: Callable[[Path], bool]
 
 
 def _how_to_get(manifest: Manifest, advice: str) -> str:
-    return f"To get it: {manifest.source}. {advice}" if manifest.source else advice
+    return ". ".join(filter(None, (f"To get it: {manifest.source}" * bool(manifest.source), advice)))

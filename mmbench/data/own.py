@@ -45,7 +45,7 @@ def write_manifest(folder: Path, name: str | None = None) -> tuple[Path, Manifes
     ids = {split: table.samples[split]["ids"] for split in SPLITS}
     twice = [name for name, count in Counter(name for names in ids.values() for name in names).items() if count > 1]
     if twice:
-        raise DataError(f"{folder / raw.LABELS}: {len(twice)} clips stand there more than once, first {twice[0]}; keep one row of each")
+        raise DataError(f"{folder / raw.LABELS}: clips that stand there more than once: {len(twice)}, first {twice[0]}; keep one row of each")
     values["splits"] = {split: {"size": len(names), "fingerprint": fingerprint(names)} for split, names in ids.items()}
     values["samples"] = fingerprint([each for names in ids.values() for each in names])
     if any("/unimodal/" in key for key in table.columns):
@@ -64,7 +64,8 @@ def unmatched(folder: Path, manifest: Manifest) -> list[str]:
         paths = [path for place in ("*", "*/*") for path in sorted(folder.glob(place)) if path.suffix.lower() in SUFFIXES]
         place = f"{PLACES[0]}/<video_id>/<clip_id>, remove {FILE}, and make it anew"
         return [
-            f"{len(paths)} recordings lie where none are looked for, first {path.relative_to(folder)}; move them to {place}" for path in paths[:1]
+            f"recordings that lie where none are looked for: {len(paths)}, first {path.relative_to(folder)}; move them to {place}"
+            for path in paths[:1]
         ]
     clips = raw.read(folder, manifest).clips
     found, _ = find_recordings(folder, clips)
@@ -74,9 +75,9 @@ def unmatched(folder: Path, manifest: Manifest) -> list[str]:
     extra = [str(path.relative_to(folder)) for path in there if f"{path.parent.name}/{path.stem}" not in named]
     lines = []
     if missing:
-        lines.append(f"{len(missing)} of {len(named)} clips have no recording; first {missing[0]}: there is no {PLACES[0]}/{missing[0]}.*")
+        lines.append(f"clips without a recording: {len(missing)} of {len(named)}; first {missing[0]}: there is no {PLACES[0]}/{missing[0]}.*")
     if extra:
-        lines.append(f"{len(extra)} recordings have no row in {raw.LABELS} and are not used; first {extra[0]}")
+        lines.append(f"recordings without a row in {raw.LABELS}, which are not used: {len(extra)}, first {extra[0]}")
     return lines
 
 

@@ -496,7 +496,7 @@ def test_mistakes(own: Path, tmp_path: Path) -> None:
     change(own, mode=lambda i, _: "train")
     assert "no row has mode valid, test" in str(failure("new", own))
     change(own, clip_id=lambda i, clip: "0009" if i == 1 else clip)
-    assert "1 clips stand there more than once, first vid_0/9" in str(failure("new", own))
+    assert "clips that stand there more than once: 1, first vid_0/9" in str(failure("new", own))
     change(own, label=lambda i, _: f"{i % 3},5", annotation=lambda i, _: "")
     assert "label '0,5' is not a number; write a point" in str(failure("new", own))
     (own / "label.csv").write_text("Video_ID,clip_id,transcript,score,mode\nv,1,yes,1,train\n")
@@ -512,14 +512,14 @@ def test_clips_without_recordings_and_recordings_without_rows_are_told(tmp_path:
     assert not {"notice", "extract"} & {*done("new", folder).replace(":", "").split()}
     (folder / "0009.mp4").touch()
     (folder / "dataset.yaml").unlink()
-    assert "notice: 1 recordings lie where none are looked for, first 0009.mp4; move them to Raw/<video_id>/<clip_id>" in done("new", folder)
+    assert "notice: recordings that lie where none are looked for: 1, first 0009.mp4; move them to Raw/<video_id>/<clip_id>" in done("new", folder)
     (folder / "dataset.yaml").unlink()
     for name in ("vid_0/0009.mp4", "vid_0/extra.wav"):
         (folder / "Raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "Raw" / name).touch()
     said = done("new", folder)
-    assert "notice: 11 of 12 clips have no recording; first vid_0/0010: there is no Raw/vid_0/0010.*" in said
-    assert "notice: 1 recordings have no row in label.csv and are not used; first Raw/vid_0/extra.wav" in said
+    assert "notice: clips without a recording: 11 of 12; first vid_0/0010: there is no Raw/vid_0/0010.*" in said
+    assert "notice: recordings without a row in label.csv, which are not used: 1, first Raw/vid_0/extra.wav" in said
     assert "mmbench extract" in said
 
 

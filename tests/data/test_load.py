@@ -74,6 +74,10 @@ def test_data_that_are_not_there(write: Any, content: Any, tmp_path: Path, given
         "no folder": "none",
     }
     assert expected[given] in message
+    with pytest.raises(DataError) as error:
+        locate(config.model_copy(update={"path": path}), root, advice="")
+    assert "simulated" not in str(error.value)
+    assert "  " not in str(error.value)
 
 
 def test_the_record(write: Any, content: Any, tmp_path: Path) -> None:
