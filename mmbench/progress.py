@@ -38,6 +38,8 @@ def planned(folder: Path) -> tuple[int, str]:
 
 def in_words(told: dict[str, Any]) -> str:
     """``epoch 3/40  valid mae 0.912``, of ``{"epoch": 3, "of": 40, "metric": "mae", "value": 0.912}``."""
+    if not told["of"]:  # its config cannot be read
+        return f"epoch {told['epoch']}"
     value = told.get("value")
     number = f"{value:.4g}" if isinstance(value, (int, float)) else "n/a"
     return f"epoch {told['epoch']}/{told['of']}  valid {told.get('metric')} {number}"

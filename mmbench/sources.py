@@ -21,7 +21,7 @@ def sources(resolved: Resolved) -> dict[str, str]:
     """A digest of the Python files of each package that brings a component of a run, by the package's name. The core's version stands elsewhere."""
     used = [choice.entry for choice in (resolved.model, *resolved.encoders.values(), *resolved.losses)]
     packages = dict.fromkeys(entry.component.target.partition(":")[0].partition(".")[0] for entry in used)
-    return {package: digest(package) for package in packages if package != "mmbench"}
+    return {package: known for package in packages if package != "mmbench" and (known := digest(package))}
 
 
 @cache
@@ -48,7 +48,7 @@ def changed(plan: Plan) -> Iterator[str]:
         result = next((result for result in results if result.get("status") == "done"), {})
         recorded = recorded_sources(result.get("environment"))
         for package, now in sources(row.resolved).items():
-            if now and recorded.get(package, now) != now:
+            if recorded.get(package, now) != now:
                 rows.setdefault(package, []).append(row.name)
     for package, names in rows.items():
         more = f" and {len(names) - 3} more rows" if len(names) > 3 else ""
