@@ -89,7 +89,8 @@ class PretrainedEncoder(FeatureExtractor):
         reads = "encoder-decoder" if config.is_encoder_decoder else self.encoder.main_input_name
         if reads == self.reads and not hasattr(config, "hidden_size"):
             raise ConfigError(
-                f"{self.component}: model {self.config.model!r} is a {config.model_type!r} network of several encoders; take a single one"
+                f"{self.component}: model {self.config.model!r} is a {config.model_type!r} network without one hidden size, as those of several "
+                "encoders and of convolutions are; take a single encoder of transformer layers"
             )
         if reads != self.reads:
             other = {"input_ids": "hf-text", "input_values": "hf-audio", "pixel_values": "hf-vision"}.get(reads)
