@@ -148,7 +148,7 @@ def mmbench(words: list[str]) -> str:
 
 def shape(line: str) -> str:
     """A printed line without what differs from run to run: numbers, units of time and memory, widths of columns, marks that a score may have."""
-    line = re.sub(r"(?<=\d )(?:s|min|h|MB|GB)\b", "unit", re.sub("[†‡]", "", line))
+    line = re.sub(r"(?<=\d )(?:s|min|h|MB|GB)\b", "unit", re.sub("[†‡§]", "", line))
     return " ".join(re.sub(r"-+", "-", re.sub(r"\d[\d.,]*", "N", line)).split())
 
 
