@@ -41,20 +41,19 @@ def digest(package: str) -> str:
 
 
 def changed(plan: Plan) -> Iterator[str]:
-    """A line for each package that was edited since runs of a plan were made; the first finished seed speaks for its row."""
+    """A line for each package that was edited since runs of a plan were made or begun; the first seed with a record speaks for its row."""
     rows: dict[str, list[str]] = {}
     for row in plan.rows:
         results = (read_json(row.folder / f"seed-{seed}" / "result.json") for seed in row.resolved.experiment.seeds)
-        result = next((result for result in results if result.get("status") == "done"), {})
-        recorded = recorded_sources(result.get("environment"))
+        recorded = next(filter(None, (recorded_sources(result.get("environment")) for result in results)), {})
         for package, now in sources(row.resolved).items():
             if recorded.get(package, now) != now:
                 rows.setdefault(package, []).append(row.name)
     for package, names in rows.items():
         more = f" and {len(names) - 3} more rows" if len(names) > 3 else ""
         yield (
-            f"the code of {package} was changed since runs of {', '.join(names[:3])}{more} were made, which stay as they are: "
-            "--rerun all makes all runs of this command anew"
+            f"the code of {package} was changed since runs of {', '.join(names[:3])}{more} were made: what is done stays as it is, and what was "
+            "stopped goes on with the new code; --rerun all makes all runs of this command anew"
         )
 
 

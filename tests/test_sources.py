@@ -45,6 +45,10 @@ def test_an_edit_is_told_with_the_rows_that_stay_as_they_are(package: Path, tmp_
     (line,) = changed(plan)
     assert line.startswith("the code of sources_toy was changed since runs of with were made")
     assert "sources_toy" not in sys.modules
+    write_sealed(row.folder / "seed-2" / "result.json", {"status": "interrupted", "environment": {"sources": before}})
+    assert list(changed(plan)) == [line]  # its other epochs would be of other code
+    write_sealed(row.folder / "seed-2" / "result.json", {"status": "failed", "reason": "no data"})
+    assert list(changed(plan)) == []
 
 
 def test_what_cannot_be_found_or_is_no_record_is_nothing(package: Path) -> None:
