@@ -16,6 +16,11 @@ from mmbench.results.text import width
 words = st.text("abcdeß中↑±0123456789.", min_size=1, max_size=14)
 
 
+def test_the_rule_of_a_narrow_first_column_is_no_title() -> None:
+    text = tabulate([["id", *["x" * 20] * 3]], ["", *"abc"], tablefmt="simple")
+    assert max(map(width, fit(text, 50).split("\n"))) <= 50
+
+
 @settings(deadline=None)
 @given(st.data(), st.integers(40, 120))
 def test_every_cell_is_in_some_block(data: st.DataObject, columns: int) -> None:
@@ -50,6 +55,11 @@ def test_prose_is_broken_between_words_and_commands_are_not() -> None:
     assert found[-1] == command
     assert max(map(width, found[:-1])) <= 80
     assert fit(f"   {'prose of many words ' * 8}", 80).split("\n")[1].startswith("   words")
+
+
+def test_an_accent_stays_with_the_last_letter_of_a_cell() -> None:
+    text = "\n".join(["name  one                   two", "----  --------------------  --------------------", "cafe\u0301  1                     2"])
+    assert [block.split("\n")[-1].split() for block in fit(text, 40).split("\n\n")] == [["cafe\u0301", "1"], ["cafe\u0301", "2"]]
 
 
 def test_titles_of_groups_stay_above_their_columns() -> None:

@@ -74,7 +74,7 @@ def keys(context: click.Context, begun: str) -> Iterator[CompletionItem]:
             yield from _fields(catalogue().find(kind, section["name"]).load_config(), prefix)
     for loss in value.get("losses") or ():
         if isinstance(loss, dict) and catalogue().has("loss", str(loss.get("name"))):
-            yield CompletionItem(f"losses.{loss['name']}.weight=")
+            yield CompletionItem(f"losses.{loss['name']}.weight=", help="a number, or one for each of its terms")
             yield from _fields(catalogue().find("loss", loss["name"]).load_config(), f"losses.{loss['name']}.")
 
 

@@ -75,8 +75,9 @@ def stacked(lines: list[str], rule: int, columns: int) -> list[str]:
         else:
             bands.append((start, end))
     found: list[str] = []
+    parts = [line if line.startswith("-- ") and not RULE.fullmatch(line) else cells(line) for line in lines]
     for start, end in bands:
-        whole = [line if line.startswith("-- ") else f"{cut(line, *first, pad=True)}  {cut(line, start, end)}".rstrip() for line in lines]
+        whole = [part if isinstance(part, str) else f"{cut(part, *first, pad=True)}  {cut(part, start, end)}".rstrip() for part in parts]
         found += [*([""] if found else []), *whole]
     return found
 
@@ -86,11 +87,19 @@ def spans(rule: str) -> list[Span]:
     return [match.span() for match in re.finditer("-+", rule)]
 
 
-def cut(line: str, start: int, end: int, pad: bool = False) -> str:
-    """What stands in these columns of a terminal."""
-    found, at = "", 0
+def cells(line: str) -> list[str]:
+    """What stands in each column of a terminal: nothing in the second one of a wide character, and an accent with its letter."""
+    found: list[str] = []
     for char in line:
-        if start <= at < end:
-            found += char
-        at += width(char)
-    return found + " " * (end - start - width(found)) if pad else found
+        columns = width(char)
+        if columns:
+            found += [char, *[""] * (columns - 1)]
+        elif found:
+            found[-1] += char
+    return found
+
+
+def cut(line: list[str], start: int, end: int, pad: bool = False) -> str:
+    """What stands in these columns."""
+    found = line[start:end]
+    return "".join(found) + " " * (end - start - len(found)) * pad
