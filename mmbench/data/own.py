@@ -68,14 +68,14 @@ def unmatched(folder: Path, manifest: Manifest) -> list[str]:
             for path in paths[:1]
         ]
     clips = raw.read(folder, manifest).clips
-    found, _ = find_recordings(folder, clips)
-    named = dict.fromkeys(clip for split in SPLITS for clip in clips[split])
-    missing = [clip for clip in named if clip not in found]
+    _, missing = find_recordings(folder, clips)
+    named = {clip for split in SPLITS for clip in clips[split]}
     there = [path for place in PLACES for path in sorted((folder / place).glob("*/*")) if path.suffix.lower() in SUFFIXES]
     extra = [str(path.relative_to(folder)) for path in there if f"{path.parent.name}/{path.stem}" not in named]
     lines = []
     if missing:
-        lines.append(f"clips without a recording: {len(missing)} of {len(named)}; first {missing[0]}: there is no {PLACES[0]}/{missing[0]}.*")
+        first, why = next(iter(missing.items()))
+        lines.append(f"clips without a recording: {len(missing)} of {len(named)}; first {first}: {why}")
     if extra:
         lines.append(f"recordings without a row in {raw.LABELS}, which are not used: {len(extra)}, first {extra[0]}")
     return lines

@@ -514,11 +514,11 @@ def test_clips_without_recordings_and_recordings_without_rows_are_told(tmp_path:
     (folder / "dataset.yaml").unlink()
     assert "notice: recordings that lie where none are looked for: 1, first 0009.mp4; move them to Raw/<video_id>/<clip_id>" in done("new", folder)
     (folder / "dataset.yaml").unlink()
-    for name in ("vid_0/0009.mp4", "vid_0/extra.wav"):
+    for name in ("vid_0/0009.mp4", "vid_0/0010.wma", "vid_0/extra.wav"):
         (folder / "Raw" / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / "Raw" / name).touch()
     said = done("new", folder)
-    assert "notice: clips without a recording: 11 of 12; first vid_0/0010: there is no Raw/vid_0/0010.*" in said
+    assert "notice: clips without a recording: 11 of 12; first Raw/vid_0/0010.wma: is of no kind that is read here; it must be .wav" in said
     assert "notice: recordings without a row in label.csv, which are not used: 1, first Raw/vid_0/extra.wav" in said
     assert "mmbench extract" in said
 
