@@ -47,9 +47,9 @@ def lay_settings(folder: Path) -> None:
 def lay_recordings(folder: Path) -> None:
     """Twelve clips with a table of labels, and the networks."""
     recordings = folder / "recordings"
-    with contextlib.ExitStack() as stack:
-        recordings.mkdir()
-        table = csv.writer(stack.enter_context((recordings / "label.csv").open("w", newline="")))
+    recordings.mkdir()
+    with (recordings / "label.csv").open("w", newline="") as file:
+        table = csv.writer(file)
         table.writerow(["video_id", "clip_id", "text", "label", "mode"])
         for number in range(12):
             video, clip = divmod(number, 2)
