@@ -65,7 +65,7 @@ def check(what: str, name: str | None, overrides: tuple[str, ...], as_json: bool
     else:
         say(describe(found))
     if problems and config.splits == "published":
-        raise DataError("; ".join(problems))
+        raise DataError(f"{'; '.join(problems)}. --set data.splits=own accepts it here and in runs, and marks every result")
 
 
 @command.command()

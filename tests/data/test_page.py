@@ -113,6 +113,7 @@ def test_check_prints_the_page_and_then_fails_where_the_splits_differ(write: Any
     assert result.output.startswith("Tiny (tiny)")
     assert isinstance(result.exception, DataError)
     assert "split train is not the published one" in str(result.exception)
+    assert "--set data.splits=own accepts it" in str(result.exception)
     assert invoke("check", config.path, "--as", config.name, "--set", "data.splits=own").exit_code == 0
 
 
