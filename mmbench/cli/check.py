@@ -51,6 +51,10 @@ def command(
     """Validate CONFIG and print what it would do: data, components, adapters, refusals, executor, runs. Nothing is trained or written to --out."""
     from mmbench.resolve import load, read
 
+    if build:
+        from mmbench.cli.execute import need_torch
+
+        need_torch()
     overrides = execution(overrides, executor, jobs=jobs, jobs_per_device=jobs_per_device, timeout=timeout)
     search = None
     if "tune" in read(config, overrides, seeds).value:

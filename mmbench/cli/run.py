@@ -72,7 +72,8 @@ def command(
             say(f"warning: {line}", err=True)
         if events:
             events.tell("plan", folder=plan.folder, to_do=len(requests), done=done, failed=failed)
-        need_torch()
+        if requests:
+            need_torch()
         for folder in encoder_runs(plan, requests):
             if code := prepare_encoders(folder, device):
                 sys.exit(code)
