@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmbench.files import read_json
+from mmbench.plugins import catalogue
 
 if TYPE_CHECKING:
     from mmbench.resolve import Resolved
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 def sources(resolved: Resolved) -> dict[str, str]:
     """A digest of the Python files of each package that brings a component of a run, by the package's name. The core's version stands elsewhere."""
     used = [choice.entry for choice in (resolved.model, *resolved.encoders.values(), *resolved.losses)]
+    used += [catalogue().find("metric", name) for name in resolved.experiment.metrics or resolved.manifest.metrics]  # one of them chooses the epoch
     packages = dict.fromkeys(entry.component.target.partition(":")[0].partition(".")[0] for entry in used)
     return {package: known for package in packages if package != "mmbench" and (known := digest(package))}
 

@@ -28,9 +28,13 @@ def choice(target: str) -> SimpleNamespace:
     return SimpleNamespace(entry=SimpleNamespace(component=SimpleNamespace(target=target)))
 
 
-def test_an_edit_is_told_with_the_rows_that_stay_as_they_are(package: Path, tmp_path: Path) -> None:
-    losses, seeds = (choice("sources_toy.loss:Loss"),), (1, 2)
-    resolved = SimpleNamespace(model=choice("mmbench.floors:Linear"), encoders={}, losses=losses, experiment=SimpleNamespace(seeds=seeds))
+@pytest.mark.parametrize("kind", ["loss", "metric"])
+def test_an_edit_is_told_with_the_rows_that_stay_as_they_are(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    mine, core = choice("sources_toy.loss:Loss"), choice("mmbench.floors:Linear")
+    metric = mine if kind == "metric" else core
+    monkeypatch.setattr("mmbench.sources.catalogue", lambda: SimpleNamespace(find=lambda kind, name: metric.entry))
+    losses, experiment = (mine,) if kind == "loss" else (), SimpleNamespace(seeds=(1, 2), metrics=("mine",))
+    resolved = SimpleNamespace(model=core, encoders={}, losses=losses, experiment=experiment)
     row, before = SimpleNamespace(name="with", folder=tmp_path / "runs", resolved=resolved), sources(resolved)
     plan = SimpleNamespace(rows=(row,))
     assert list(before) == ["sources_toy"]
