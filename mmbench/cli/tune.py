@@ -164,7 +164,7 @@ def _alone(folder: Path, take: bool) -> Iterator[Claim]:
     with writing(folder, advice):
         folder.mkdir(parents=True, exist_ok=True)
     if take and (owner := take_over(folder)):
-        say(f"{folder}: taken over from {owner}")
+        say(f"{folder}: taken over from {owner}", err=True)  # events may go to standard output
     try:
         with claim(folder) as mine:
             yield mine

@@ -309,6 +309,14 @@ def test_what_a_tuner_does_beside_its_choices_stops_nothing(searches, tmp_path, 
     assert summary(study, 2)[-1] == "no importances: tuner 'toys/steps' failed: RuntimeError: of no use"
 
 
+def test_a_search_that_is_taken_over_is_told_of_beside_the_events(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("mmbench.claims.take_over", lambda folder: "process 42 on node7")
+    with _alone(tmp_path / "x_tune", take=True):
+        pass
+    said = capsys.readouterr()
+    assert (said.out, "taken over from process 42 on node7" in said.err) == ("", True)
+
+
 def test_one_command_at_a_time_makes_a_search(tmp_path) -> None:
     with (
         _alone(tmp_path / "x_tune", take=False),
