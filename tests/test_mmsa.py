@@ -94,6 +94,7 @@ def test_a_file_of_mmsa_becomes_a_config(tmp_path: Path, monkeypatch: pytest.Mon
     Path("own.json").write_text(json.dumps({"batch_size": 5, "post_fusion_dim": 21}))
     verb("--from-mmsa", "own.json", "--model", "tfn", "--data", "mosei", "--out", "own.yaml")
     assert load("own.yaml")[0].model.config.fusion_width == 21
+    assert "# Then those of an MMSA configuration.\n" in Path("own.yaml").read_text()
 
 
 def test_mistakes_name_the_file(tmp_path: Path) -> None:

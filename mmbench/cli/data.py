@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,8 @@ def import_(path: Path, name: str, form: str | None, overrides: tuple[str, ...],
         say(describe(examine(held, data_root)[0]))
         what = f"{manifest.name} {part}" if part else manifest.name
         say(f"imported {what}: {done.folder}" if done.new else f"{done.folder} holds {what} from this source already; nothing was done")
-    say(f"use it with: mmbench run CONFIG{f' --data-root {data_root}' if data_root else ''}")
+    options = [*(["--data-root", str(data_root)] if data_root else []), *(word for override in overrides for word in ("--set", override))]
+    say(f"use it with: {shlex.join(['mmbench', 'run', 'CONFIG', *options])}")
 
 
 @command.command()

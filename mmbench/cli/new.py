@@ -102,10 +102,8 @@ def config(mmsa: Path | None, data: str | None, model: str | None, losses: tuple
     if block is not None:
         translation = translate(block, tuple(manifest.layouts))
         fill(document, translation)
-        head += [
-            "Then those of an MMSA configuration. Of these, without a counterpart or with another meaning:",
-            *(f"  {line}" for line in translation.remarks),
-        ]
+        unlike = " Of these, without a counterpart or with another meaning:" * bool(translation.remarks)
+        head += [f"Then those of an MMSA configuration.{unlike}", *(f"  {line}" for line in translation.remarks)]
     for override in overrides:
         apply(document, override)
     resolve_all(Document({"name": "new", **document.value}, document.marks))  # before it is written, which takes values for what they should be

@@ -141,6 +141,7 @@ def test_splits_that_are_not_the_published_ones_are_refused_as_by_check(write: A
     assert not (tmp_path / "root").exists()
     page = done("import", config.path, "--as", config.name, "--data-root", tmp_path / "root", "--set", "data.splits=own")
     assert "split train is not the published one" in page
+    assert page.endswith(f"use it with: mmbench run CONFIG --data-root {tmp_path / 'root'} --set data.splits=own\n")
     with pytest.raises(DataError, match="not the published one"):
         load_dataset(config.model_copy(update={"path": None}), tmp_path / "root")
 
