@@ -77,8 +77,8 @@ class RayExecutor:
         new = [run for run in watch.left.values() if not any(run.folder in one.runs for one in handed)]
         if new:
             handed.append(self._hand_out(new))
-            where = "this machine, and end with the command" if self.config.address is None else "the cluster, and go on if the command is killed"
-            _tell(f"{len(new)} run{'s' * (len(new) > 1)} on {where}; Ctrl-C stops them after their step")
+            where = "this machine, no longer than this command" if self.config.address is None else "the cluster, even if this command is killed"
+            _tell(f"{len(new)} run{'s' * (len(new) > 1)} on {where}; Ctrl-C stops after a step")
         results: dict[Path, RunOutcome] = {}
         while any(one.runs for one in handed):
             began = time.monotonic()
