@@ -7,14 +7,13 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options
-from mmbench.cli.terminal import hushed, json_text, say, say_whole
+from mmbench.cli.terminal import columns, hushed, json_text, say, say_whole
 from mmbench.errors import DataError
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ def _adapters(cells: list[Resolved]) -> Iterator[str]:
     for (fields, kind), rows in groups.items():
         where = f" in {len(rows)} cells" * (len(cells) > 1) + f": {'; '.join(rows)}" * bool(fields and len(cells) > 1)
         text = f"{fields or 'none needed'} (adapters: {kind}){where}"
-        yield textwrap.fill(text, min(140, get_terminal_size((140, 24)).columns), initial_indent="adapters    ", subsequent_indent=" " * 12)
+        yield textwrap.fill(text, columns(140), initial_indent="adapters    ", subsequent_indent=" " * 12)
 
 
 def _data(resolved: Resolved, parts: list[Resolved], data_root: Path | None) -> Any:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import textwrap
-from shutil import get_terminal_size
 from typing import Any
 
 import click
 
 from mmbench.cli.complete import complete
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import columns, say
 from mmbench.component import KINDS
 
 
@@ -45,7 +44,7 @@ def command(kind: str, name: str) -> None:
         source = f" Source: {extra['source']}." if isinstance(extra, dict) and extra.get("source") else ""
         say(f"  {field_name}: {type_text(field.annotation)}, {default}")
         told = f"{field.description or ''}{'.' + source if source else ''}"
-        say(textwrap.fill(told, min(110, get_terminal_size((110, 24)).columns), initial_indent=" " * 6, subsequent_indent=" " * 6))
+        say(textwrap.fill(told, columns(110), initial_indent=" " * 6, subsequent_indent=" " * 6))
 
 
 def _plain(value: Any) -> str:

@@ -24,6 +24,11 @@ def say(text: str = "", err: bool = False, nl: bool = True) -> None:
     click.echo(fit(text, shutil.get_terminal_size().columns) if stream.isatty() else text, err=err, nl=nl)
 
 
+def columns(most: int) -> int:
+    """How wide a paragraph is set: `most`, or as wide as the terminal is, where that is less."""
+    return min(most, shutil.get_terminal_size().columns) if sys.stdout.isatty() else most
+
+
 def say_whole(text: str, nl: bool = True) -> None:
     """Print a program, a document of JSON or a table in a format of files, whose lines stay as they are."""
     click.echo(shown(text), nl=nl)

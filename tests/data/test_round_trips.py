@@ -68,7 +68,7 @@ def test_there_and_back(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     root = tmp_path / "root"
     page = data("import", config.path, "--as", config.name, "--data-root", root, *options(config))
-    assert "imported" in page.splitlines()[-1]
+    assert "imported" in page.splitlines()[-2]
     monkeypatch.setenv("MMBENCH_CACHE", str(tmp_path / "new cache"))
     kept = config.model_copy(update={"path": None})
     _remove(Path(config.path or ""), Path(config.name))
