@@ -35,8 +35,9 @@ def test_report_prints_or_writes_the_same(tmp_path: Path) -> None:
     assert target.read_text() == text
 
 
-def test_report_names_what_it_cannot_do(tmp_path: Path) -> None:
+def test_report_names_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_run(tmp_path / "runs", "misa")
+    (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ConfigError, match="there is no such folder"):
         run(report, tmp_path / "none")
     (tmp_path / "file").touch()
@@ -46,7 +47,9 @@ def test_report_names_what_it_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="file: is a file; give the folder of an experiment"):
         run(report, tmp_path / "file")
     assert run(report, tmp_path / "runs", "--format", "word")[0] == 2
-    assert run(report)[0] == 2
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="^runs: there is no such folder"):
+        run(report)
     with pytest.raises(ConfigError, match="--metrics nonsense, more: these runs were not scored with it; there are acc2_non0, corr, mae"):
         run(report, tmp_path / "runs", "--metrics", "mae,nonsense,more")
     with pytest.raises(ConfigError, match="--metrics names no score"):
