@@ -48,7 +48,7 @@ def test_report_names_what_it_cannot_do(tmp_path: Path, monkeypatch: pytest.Monk
         run(report, tmp_path / "file")
     assert run(report, tmp_path / "runs", "--format", "word")[0] == 2
     monkeypatch.chdir(tmp_path / "elsewhere")
-    with pytest.raises(ConfigError, match="^runs: there is no such folder"):
+    with pytest.raises(ConfigError, match="runs: there is no such folder"):
         run(report)
     with pytest.raises(ConfigError, match="--metrics nonsense, more: these runs were not scored with it; there are acc2_non0, corr, mae"):
         run(report, tmp_path / "runs", "--metrics", "mae,nonsense,more")
