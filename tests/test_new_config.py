@@ -88,10 +88,10 @@ def test_mistakes_write_nothing(write, tmp_path: Path) -> None:
         *(
             (("--data", "mosi", "--model", MODELS[0], "--set", value), f"--set {value}: {problem}")
             for value, problem in {
-                "model=3": "model: must be an object",
-                "training=null": "training: must be an object",
-                "training.optimizer=3": "training.optimizer: must be an object",
-                "losses=[3]": "losses.0: must be an object",
+                "model=3": "model: must be a mapping",
+                "training=null": "training: must be a mapping",
+                "training.optimizer=3": "training.optimizer: must be a mapping",
+                "losses=[3]": "losses.0: must be a mapping",
                 "losses=[{weight: 1}]": "losses.0.name: is missing",
                 "model.name=3": "model.name: must be a valid string",
             }.items()

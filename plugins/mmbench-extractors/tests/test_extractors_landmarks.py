@@ -121,7 +121,7 @@ def test_a_missing_model_says_where_it_comes_from(tmp_path):
 def test_a_machine_without_mediapipe_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "mediapipe", None)
     (tmp_path / "face_landmarker.task").write_bytes(b"model")
-    with pytest.raises(ConfigError, match=r"MediaPipe cannot be imported.*mmbench-extractors\[mediapipe\]"):
+    with pytest.raises(ConfigError, match=r"MediaPipe cannot be imported.*pip install .*mediapipe"):
         MediaPipeFace(MediaPipeConfig(model=str(tmp_path / "face_landmarker.task")))
 
 
