@@ -37,7 +37,7 @@ from mmbench_ray.config import RayConfig
 from mmbench_ray.executor import NAMESPACE, RayExecutor
 
 STORE = 80 << 20
-EPOCHS = 400  # some seconds: enough to be killed in
+EPOCHS = 1000  # some seconds on any machine: enough to be killed in
 CONFIG = {
     "name": "demo",
     "data": {"name": "mosi", "simulated": True, "samples": 40, "modalities": ["text", "audio"]},
@@ -164,7 +164,7 @@ def test_an_interrupt_stops_the_runs_after_their_step_and_the_next_command_goes_
     process.send_signal(signal.SIGINT)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert re.search(r"Interrupted; [12] runs were stopped", told)  # the floor may be running too
+    assert re.search(r"Interrupted; (1 run was|2 runs were) stopped", told)  # the floor may be running too
     assert not [noise for noise in ("Traceback", "(raylet)", "WARNING", "INFO") if noise in told], told
     assert (run_status(folder), owner_of(folder), Queued.read(folder)) == ("interrupted", None, None)
     assert 5 < len((folder / "epochs.jsonl").read_text().splitlines()) < EPOCHS
