@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -212,7 +213,9 @@ class SlurmExecutor:
 def _told_by_log(log: Path) -> str:
     """What the log of a job ends with, and where it is; where there is none, why that may be."""
     try:
-        text = log.read_bytes()[-_END:].decode(errors="replace")
+        with open(log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _END))
+            text = file.read().decode(errors="replace")
     except OSError:
         return f"it has left no log in {log.parent}: is that folder on a file system that the nodes share?"
     return f"{last_line(text)[:_LONGEST]}; see {log}" if text.strip() else f"see {log}"
