@@ -46,9 +46,12 @@ def changed(plan: Plan) -> Iterator[str]:
     """A line for each package that was edited since runs of a plan were made or begun; the first seed with a record speaks for its row."""
     rows: dict[str, list[str]] = {}
     for row in plan.rows:
+        known = sources(row.resolved)
+        if not known:  # floors, and what else the core brings: no record need be read
+            continue
         results = (read_json(row.folder / f"seed-{seed}" / "result.json") for seed in row.resolved.experiment.seeds)
         recorded = next(filter(None, (recorded_sources(result.get("environment")) for result in results)), {})
-        for package, now in sources(row.resolved).items():
+        for package, now in known.items():
             if recorded.get(package, now) != now:
                 rows.setdefault(package, []).append(row.name)
     for package, names in rows.items():
