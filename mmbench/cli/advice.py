@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from mmbench import __version__
+from mmbench.cli.terminal import runs_of
 from mmbench.errors import printable
 from mmbench.files import shipped
 
@@ -141,7 +142,7 @@ def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     for state, of in steps.items():
         concerned = [each for each in found if each.states[state]]
         for each in concerned[:MOST_NAMED]:
-            yield f"{_runs_of(each.states[state])} of {printable(each.name)} {_verb(state, each.states[state])}.", of(each)
+            yield f"{runs_of(each.states[state])} of {printable(each.name)} {_verb(state, each.states[state])}.", of(each)
         if more := concerned[MOST_NAMED:]:
             yield f"So it is in {len(more)} more experiments.", [(f"mmbench status {RUNS}", "all of them")]
 
@@ -149,10 +150,6 @@ def _runs(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
 def _word(name: str | Path) -> str:
     """A name as a shell takes it for one word."""
     return shlex.quote(printable(str(name)))
-
-
-def _runs_of(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"
 
 
 def _verb(state: str, count: int) -> str:
@@ -180,7 +177,7 @@ def _results(found: list[Found]) -> Iterator[tuple[str, list[Step]]]:
     if methods > 1:
         steps.append((f"mmbench compare {place}", "how sure the differences are"))
     steps.append((f"mmbench report {place} --html report.html", "everything on one page"))
-    yield f"{_runs_of(sum(each.states['done'] for each in done))} {'are' if methods > 1 else 'of one configuration are'} done.", steps
+    yield f"{runs_of(sum(each.states['done'] for each in done))} {'are' if methods > 1 else 'of one configuration are'} done.", steps
 
 
 def _sent() -> Iterator[tuple[str, list[Step]]]:

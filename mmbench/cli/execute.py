@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmbench.claims import Owner, clock, owner_of, take_over
 from mmbench.cli.display import Display, Lines
-from mmbench.cli.terminal import say
+from mmbench.cli.terminal import runs_of, say
 from mmbench.errors import ConfigError
 from mmbench.installing import how_to_install
 from mmbench.queued import Queued
@@ -98,8 +98,8 @@ def execute(requests: Sequence[RunRequest], choice: Choice, display: Display | N
         signal.signal(number, handler)
     display.clear()
     if stopping:
-        runs = "1 run was" if interrupted == 1 else f"{interrupted} runs were"
-        say(f"Interrupted; {runs} stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
+        were = "was" if interrupted == 1 else "were"
+        say(f"Interrupted; {runs_of(interrupted)} {were} stopped. Finished ones are kept; the same command goes on from the last checkpoints.")
     return Execution(failed, interrupted, stopping)
 
 

@@ -10,7 +10,7 @@ import click
 
 from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options, quiet_option
-from mmbench.cli.terminal import hushed, runs, say, say_whole
+from mmbench.cli.terminal import hushed, runs_of, say, say_whole
 
 if TYPE_CHECKING:
     from mmbench.reproduction.plan import Work
@@ -111,11 +111,11 @@ def _run(work: Work, device: str, rerun: str | None, take_over: bool, quiet: boo
             take_over_runs(plan)
         requests[part.config], finished, broken = prepare(plan, rerun)
         failed, done = failed + broken, done + finished
-        say(f"  {part.config}: {runs(len(requests[part.config]))} to do, {finished} done" + f", {broken} failed before" * bool(broken))
+        say(f"  {part.config}: {runs_of(len(requests[part.config]))} to do, {finished} done" + f", {broken} failed before" * bool(broken))
     for line in work.missing:
         say(f"  {clean(line)}")
     total = sum(map(len, requests.values()))
-    say(f"{runs(total)} to do, {done} done" + f", {failed} failed before (--rerun failed tries again)" * bool(failed))
+    say(f"{runs_of(total)} to do, {done} done" + f", {failed} failed before (--rerun failed tries again)" * bool(failed))
     if total:
         need_torch()
     for part, plan in work.plans:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mmbench.cli.options import device_option, execution, execution_options, json_option, quiet_option
-from mmbench.cli.terminal import hushed, runs, say
+from mmbench.cli.terminal import hushed, runs_of, say
 from mmbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def command(
     requests = [request for _, several in pending for request in several]
     there = len(repetitions) - len(requests)
     with hushed(quiet or as_json):
-        say(f"{place}: {runs(len(requests))} to do, {there} there already")
+        say(f"{place}: {runs_of(len(requests))} to do, {there} there already")
         if events:
             events.tell("plan", folder=place, to_do=len(requests), done=there)
         if requests:

@@ -9,7 +9,7 @@ import click
 
 from mmbench.cli.complete import complete
 from mmbench.cli.options import execution, execution_options, experiment_options, json_option, quiet_option
-from mmbench.cli.terminal import runs, say
+from mmbench.cli.terminal import runs_of, say
 
 
 @click.command()
@@ -67,7 +67,10 @@ def command(
         requests, done, failed = prepare(plan, rerun)
         for line in plan.parts:
             say(line)
-        say(f"{plan.folder}: {runs(len(requests))} to do, {done} done" + (f", {failed} failed before (--rerun failed tries again)" if failed else ""))
+        say(
+            f"{plan.folder}: {runs_of(len(requests))} to do, {done} done"
+            + (f", {failed} failed before (--rerun failed tries again)" if failed else "")
+        )
         for line in changed(plan):
             say(f"warning: {line}", err=True)
         if events:

@@ -34,7 +34,7 @@ def say_whole(text: str, nl: bool = True) -> None:
     click.echo(shown(text), nl=nl)
 
 
-def runs(number: int) -> str:
+def runs_of(number: int) -> str:
     """``1 run`` or ``2 runs``."""
     return f"{number} run{'' if number == 1 else 's'}"
 

@@ -62,11 +62,11 @@ def unmatched(folder: Path, manifest: Manifest) -> list[str]:
     """What does not belong together, a line each: clips without a recording, recordings without a row, recordings where none are looked for."""
     if not has_recordings(folder):
         paths = [path for place in ("*", "*/*") for path in sorted(folder.glob(place)) if path.suffix.lower() in SUFFIXES]
-        place = f"{PLACES[0]}/<video_id>/<clip_id>, remove {FILE}, and make it anew"
-        return [
-            f"recordings that lie where none are looked for: {len(paths)}, first {path.relative_to(folder)}; move them to {place}"
-            for path in paths[:1]
-        ]
+        if not paths:
+            return []
+        found = f"{len(paths)}, first {paths[0].relative_to(folder)}"
+        step = f"move them to {PLACES[0]}/<video_id>/<clip_id>, remove {FILE}, and make it anew"
+        return [f"recordings that lie where none are looked for: {found}; {step}"]
     clips = raw.read(folder, manifest).clips
     _, missing = find_recordings(folder, clips)
     named = {clip for split in SPLITS for clip in clips[split]}
