@@ -130,6 +130,11 @@ def test_a_configuration_is_trained_again_to_the_same_bits(tmp_path: Path, monke
     assert "1 of 1 runs came to the same scores." in said
     assert before == {path: path.read_bytes() for path in tmp_path.glob("runs/**/*") if path.is_file()}
     assert "is the run itself" in mmbench("rerun", f"{part}/seed-1", "--out", "runs", code=2)
+    damaged = folder / "seed-2"
+    damaged.mkdir()
+    (damaged / "result.json").write_text("{")
+    assert "1 of 2 runs came to the same scores. 1 could not be read." in mmbench("rerun", part, code=1)  # no row is repeated with a seed less
+    shutil.rmtree(damaged)
 
     path = folder / "seed-1" / "result.json"
     result = json.loads(path.read_text())
